@@ -1,0 +1,483 @@
+"""CIFAKE: find it, download it, check it, split it; every split ends as one uint8 tensor.
+
+Sources: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic
+Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.model_selection import train_test_split
+from tqdm.auto import tqdm
+
+from cifake_utils import CifakeError, profiles, sample
+from cifake_utils.files import replacing
+
+REAL, FAKE = 0, 1
+LABELS = ("REAL", "FAKE")
+SIZE = 32
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+UNKNOWN_CLASS = -1
+OFFICIAL_COUNTS = {"train": 100_000, "test": 20_000}
+VALIDATION_SHARE = 0.2
+SPLIT_SEED = 0
+
+HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
+KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images"
+WAYS_TO_CIFAKE = (
+    "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
+    "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, test*.parquet), "
+    "or use the embedded data with CIFAKE_PROFILE=sample."
+)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one split, in the order of their names.
+
+    Attributes
+    ----------
+    images : torch.Tensor
+        uint8, shape (N, 3, 32, 32), RGB.
+    labels : torch.Tensor
+        int64, shape (N,); REAL = 0, FAKE = 1.
+    classes : torch.Tensor
+        int64, shape (N,); object class 0-9, or -1 where the source has no names.
+    names : list of str
+        ``"FAKE/0 (10).jpg"``: label folder and file name.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: torch.Tensor
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, rows: np.ndarray) -> "ImageSet":
+        """Return the images at ``rows``, an integer array."""
+        index = torch.from_numpy(rows)
+        return ImageSet(
+            self.images[index], self.labels[index], self.classes[index], [self.names[row] for row in rows]
+        )
+
+
+@dataclass(frozen=True)
+class Cifake:
+    """The three splits, and what is needed to say which data this was.
+
+    Attributes
+    ----------
+    train, val, test : ImageSet
+    class_names : tuple of str
+        Names of the ten object classes (of the ten photographs, for the sample).
+    source : str
+        ``"CIFAKE"`` or ``"sample"``.
+    hash : str
+        16 hexadecimal digits over names, labels and pixels of every split: equal hash, equal data.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    source: str
+    hash: str
+
+    @property
+    def splits(self) -> dict[str, ImageSet]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+class Entry(NamedTuple):
+    """One encoded image of a source: its name, what an error message calls it, and its bytes or its file."""
+
+    name: str
+    origin: str
+    content: bytes | Path
+
+
+# --- finding ---------------------------------------------------------------------------------------------
+
+
+def download_folder() -> Path:
+    """Return the folder that `fetch` fills."""
+    return profiles.runs_folder() / "cifake"
+
+
+def find() -> Path:
+    """Return the folder that holds CIFAKE: ``CIFAKE_DATA``, else what `fetch` downloaded."""
+    folder = profiles.folder_from("CIFAKE_DATA") or download_folder()
+    if not folder.is_dir():
+        raise CifakeError(f"There is no CIFAKE at {folder}: no such folder. {WAYS_TO_CIFAKE}")
+    return folder
+
+
+def entries(folder: Path) -> dict[str, list[Entry]]:
+    """List what a folder holds, by official part (``train``, ``test``, and ``val`` where there is one).
+
+    Entries are sorted by name. Raises `CifakeError` for a folder that is neither a Kaggle tree nor parquet
+    shards, for an empty label folder, a half-finished download, and labels whose meaning can't be known.
+    """
+    unfinished = sorted(folder.rglob("*.incomplete"))
+    if unfinished:
+        raise CifakeError(
+            f"{folder} holds a half-finished download ({unfinished[0].name}). "
+            "Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
+        )
+    if (folder / "train").is_dir() and not list(folder.rglob("*.parquet")):
+        parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
+    else:
+        parts = {part: _parquet_entries(shards) for part, shards in _shards(folder).items()}
+    return {part: sorted(found, key=lambda entry: entry.name) for part, found in parts.items()}
+
+
+def _tree_parts(folder: Path) -> list[str]:
+    return [part for part in ("train", "val", "test") if part != "val" or (folder / part).is_dir()]
+
+
+def _tree_entries(folder: Path) -> list[Entry]:
+    found = []
+    for label in LABELS:
+        files = [path for path in sorted((folder / label).glob("*")) if not path.name.startswith(".")]
+        if not files:
+            state = "empty" if (folder / label).is_dir() else "missing"
+            raise CifakeError(
+                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} "
+                f"part. {WAYS_TO_CIFAKE}"
+            )
+        found += [Entry(f"{label}/{path.name}", str(path), path) for path in files]
+    return found
+
+
+def _shards(folder: Path) -> dict[str, list[Path]]:
+    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's."""
+    shards = {part: [] for part in OFFICIAL_COUNTS}
+    for path in sorted(folder.rglob("*.parquet")):
+        for part, found in shards.items():
+            if path.name.startswith(part) or path.parent.name == part:
+                found.append(path)
+    for part, found in shards.items():
+        numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
+        wanted = int(numbered[0][2]) if numbered else 1
+        if not found:
+            raise CifakeError(f"{folder} holds no images of the {part} part. {WAYS_TO_CIFAKE}")
+        if len(found) < wanted:
+            raise CifakeError(
+                f"{folder} holds {len(found)} of {wanted} parquet shards of the {part} part: a half-finished "
+                "download. Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
+            )
+    return shards
+
+
+def _parquet_entries(shards: list[Path]) -> list[Entry]:
+    return [entry for shard in shards for entry in _shard_entries(shard)]
+
+
+def _shard_entries(shard: Path) -> list[Entry]:
+    try:
+        table = pq.read_table(shard)
+        images, labels = table["image"].combine_chunks(), table["label"].to_pylist()
+        contents, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
+    except KeyError as error:
+        raise CifakeError(
+            f"The parquet file {shard} lacks what is read from it ({error.args[0]}); its columns are "
+            f"{', '.join(table.column_names)}. Expected: image (a struct of bytes and path) and label. {WAYS_TO_CIFAKE}"
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise CifakeError(
+            f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and run "
+            "`python -m cifake_utils data fetch` again."
+        ) from None
+    label_names = _label_names(table.schema)
+    found = []
+    for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
+        origin = f"{shard}, row {row}" + (f" ({path})" if path else "")
+        claims = {label_names[label]} if label_names and label in range(len(label_names)) else set()
+        folder, _, file = (path or "").replace("\\", "/").rpartition("/")
+        claims |= {folder.rpartition("/")[2].upper()} & set(LABELS)
+        if len(claims) != 1:
+            what = "its class name and its folder disagree" if claims else "neither says which is REAL"
+            raise CifakeError(
+                f"The label {label} of {origin} can't be told: {what}. A shard needs class names REAL and FAKE in "
+                f"its `huggingface` metadata, or image paths like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
+            )
+        found.append(Entry(f"{claims.pop()}/{file or f'row {row:06d}'}", origin, content or b""))
+    return found
+
+
+def _label_names(schema: pa.Schema) -> list[str] | None:
+    """Return the class names that a shard's own metadata gives its labels, in label order."""
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names")
+    names = [name.upper() for name in names or []]
+    return names if sorted(names) == sorted(LABELS) else None
+
+
+# --- decoding --------------------------------------------------------------------------------------------
+
+
+def label_of(name: str) -> int:
+    """Return 0 for ``REAL/…`` and 1 for ``FAKE/…``."""
+    return LABELS.index(name.partition("/")[0])
+
+
+def class_of(name: str) -> int:
+    """Return the object class that a CIFAKE file name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
+    match = re.fullmatch(r"\d+(?: \((\d+)\))?\.\w+", name.partition("/")[2])
+    if not match:
+        return UNKNOWN_CLASS
+    number = int(match[1] or 1) - 1
+    return number if number in range(len(CLASS_NAMES)) else UNKNOWN_CLASS
+
+
+def decode(content: bytes | Path) -> np.ndarray:
+    """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            image.load()
+    except UnidentifiedImageError:
+        raise ValueError("is not an image") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"is damaged: {error}") from None
+    if image.size != (SIZE, SIZE) or image.mode != "RGB":
+        width, height = image.size
+        raise ValueError(f"is a {width}×{height} image of mode {image.mode}; expected 32×32 RGB")
+    return np.asarray(image)
+
+
+def _attempt(entry: Entry) -> np.ndarray | str:
+    try:
+        return decode(entry.content)
+    except ValueError as error:
+        return str(error)
+
+
+def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
+    """Yield, for each entry, its pixels or what is wrong with it; decoded by one thread a core."""
+    with ThreadPool() as pool:
+        yield from tqdm(pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True)
+
+
+def _read(found: list[Entry], part: str) -> ImageSet:
+    pixels = np.empty((len(found), SIZE, SIZE, 3), np.uint8)
+    for row, (entry, result) in enumerate(zip(found, _decoded(found, f"decoding {part}"), strict=True)):
+        if isinstance(result, str):
+            raise CifakeError(
+                f"{entry.origin} {result}. Nothing was loaded. Replace the file (`python -m cifake_utils data "
+                "fetch` downloads CIFAKE anew), and see all such files with `python -m cifake_utils data verify`."
+            )
+        pixels[row] = result
+    names = [entry.name for entry in found]
+    return ImageSet(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor([label_of(name) for name in names]),
+        torch.tensor([class_of(name) for name in names]),
+        names,
+    )
+
+
+# --- splitting and caching -------------------------------------------------------------------------------
+
+
+def _strata(images: ImageSet) -> np.ndarray:
+    return (images.labels * 100 + images.classes).numpy()
+
+
+def split(train: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Cut validation images from the official train part (a fifth), stratified by label and object class."""
+    rows = np.arange(len(train))
+    keep, held = train_test_split(
+        rows, test_size=VALIDATION_SHARE, stratify=_strata(train), random_state=SPLIT_SEED
+    )
+    return train.subset(np.sort(keep)), train.subset(np.sort(held))
+
+
+def _smaller(images: ImageSet, size: int) -> ImageSet:
+    rows, _ = train_test_split(
+        np.arange(len(images)), train_size=size, stratify=_strata(images), random_state=SPLIT_SEED
+    )
+    return images.subset(np.sort(rows))
+
+
+def manifest_hash(splits: Iterable[ImageSet]) -> str:
+    """Return 16 hexadecimal digits of SHA-256 over the names (and so labels) and pixels of the splits, in order."""
+    digest = hashlib.sha256()
+    for images in splits:
+        digest.update("\n".join(images.names).encode())
+        digest.update(images.images.numpy())
+    return digest.hexdigest()[:16]
+
+
+def _source_key(folder: Path, found: dict[str, list[Entry]]) -> str:
+    """Return a hash that changes when a file of the source is added, removed or changes its size."""
+    digest = hashlib.sha256(f"{VALIDATION_SHARE} {SPLIT_SEED}".encode())
+    for part, items in found.items():
+        for entry in items:
+            size = len(entry.content) if isinstance(entry.content, bytes) else entry.content.stat().st_size
+            digest.update(f"{part}/{entry.name} {size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _save_cache(path: Path, splits: dict[str, ImageSet]) -> None:
+    tensors, names = {}, {"hash": manifest_hash(splits.values())}
+    for split_name, images in splits.items():
+        tensors |= {
+            f"{split_name}.images": images.images,
+            f"{split_name}.labels": images.labels,
+            f"{split_name}.classes": images.classes,
+        }
+        names[split_name] = "\n".join(images.names)
+    with replacing(path) as partial_path:
+        save_file(tensors, partial_path, names)
+
+
+def _load_cache(path: Path) -> tuple[dict[str, ImageSet], str]:
+    try:
+        with safe_open(path, "pt") as cache:
+            metadata = cache.metadata()
+            splits = {
+                name: ImageSet(
+                    cache.get_tensor(f"{name}.images"),
+                    cache.get_tensor(f"{name}.labels"),
+                    cache.get_tensor(f"{name}.classes"),
+                    metadata[name].split("\n"),
+                )
+                for name in ("train", "val", "test")
+            }
+        intact = manifest_hash(splits.values()) == metadata["hash"]
+    except (SafetensorError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise CifakeError(
+            f"The image cache {path} is damaged: it isn't what was written there. Delete that file; the next run "
+            "decodes the images again."
+        )
+    return splits, metadata["hash"]
+
+
+def load(profile: str | profiles.Profile | None = None) -> Cifake:
+    """Return train, validation and test images of a profile (the active one where none is given).
+
+    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those.
+
+    Raises
+    ------
+    CifakeError
+        Data missing, incomplete or damaged; the message names the file and the way out.
+    """
+    profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
+    is_sample = profile.data == "sample"
+    folder = sample.build() if is_sample else find()
+    found = entries(folder)
+    for part, wanted in ({} if is_sample else OFFICIAL_COUNTS).items():
+        if len(found[part]) != wanted:
+            raise CifakeError(
+                f"The {part} part in {folder} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
+                "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
+                "`python -m cifake_utils data fetch` downloads the rest."
+            )
+    path = profiles.runs_folder() / "cache" / f"images-{_source_key(folder, found)}.safetensors"
+    if not path.exists():
+        parts = {part: _read(items, part) for part, items in found.items()}
+        train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
+        _save_cache(path, {"train": train, "val": val, "test": parts["test"]})
+    splits, digest = _load_cache(path)
+    if profile.sizes:
+        splits = {name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)}
+        digest = manifest_hash(splits.values())
+    class_names = sample.PHOTOGRAPHS if is_sample else CLASS_NAMES
+    return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
+
+
+# --- what the command line calls --------------------------------------------------------------------------
+
+
+def fetch(source: str = "huggingface") -> Path:
+    """Download CIFAKE into `download_folder` from ``"huggingface"`` or ``"kaggle"``; return the folder.
+
+    An interrupted download goes on where it stopped. Raises `CifakeError` where the source can't be reached.
+    """
+    folder = download_folder()
+    if source == "kaggle":
+        try:
+            import kagglehub
+        except ImportError:
+            raise CifakeError(
+                "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."
+            ) from None
+        download = partial(kagglehub.dataset_download, KAGGLE, output_dir=str(folder))
+    else:
+        import huggingface_hub
+
+        download = partial(
+            huggingface_hub.snapshot_download,
+            HUGGING_FACE,
+            repo_type="dataset",
+            allow_patterns=["*.parquet"],
+            local_dir=folder,
+        )
+    try:
+        download()
+    except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
+        raise CifakeError(
+            f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). What has arrived stays "
+            f"in {folder}; the same command goes on from there. {WAYS_TO_CIFAKE}"
+        ) from error
+    return folder
+
+
+def verify(folder: Path) -> list[str]:
+    """Return what is wrong with CIFAKE in ``folder``, a line a finding: files that are no 32×32 RGB image, and
+    counts per part, label and object class that differ from the published ones. An empty list: all is well."""
+    problems = []
+    for part, items in entries(folder).items():
+        results = zip(items, _decoded(items, f"checking {part}"), strict=True)
+        problems += [f"{entry.origin} {result}" for entry, result in results if isinstance(result, str)]
+        share = OFFICIAL_COUNTS.get(part, 0) // 20
+        counts = Counter((label_of(entry.name), class_of(entry.name)) for entry in items)
+        named = sum(count for (_, klass), count in counts.items() if klass != UNKNOWN_CLASS)
+        for label, label_name in enumerate(LABELS):
+            total = sum(count for (of, _), count in counts.items() if of == label)
+            if total != share * 10:
+                problems.append(f"{part}: {total:,} {label_name} images, expected {share * 10:,}")
+            for klass, class_name in enumerate(CLASS_NAMES if named else ()):
+                if counts[label, klass] != share:
+                    problems.append(
+                        f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, expected {share:,}"
+                    )
+    return problems
+
+
+def info(cifake: Cifake) -> str:
+    """Return a table of images per split, label and object class, and the manifest hash."""
+    columns = [f"{split_name} {label}" for split_name in cifake.splits for label in LABELS]
+    width = max(map(len, cifake.class_names)) + 2
+    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
+    rows = [*enumerate(cifake.class_names), (UNKNOWN_CLASS, "unknown"), (None, "all")]
+    for klass, name in rows:
+        counts = [
+            int(((images.labels == label) & ((images.classes == klass) if klass is not None else True)).sum())
+            for images in cifake.splits.values()
+            for label in (REAL, FAKE)
+        ]
+        if klass != UNKNOWN_CLASS or any(counts):
+            lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+    return "\n".join([*lines, f"manifest hash {cifake.hash} ({cifake.source})"])

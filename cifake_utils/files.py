@@ -1,0 +1,25 @@
+"""Writing files so that a reader never sees half of one."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes the place of ``path``, on failure it goes.
+
+    What the caller makes at the temporary path may be a file or a folder. A folder that another process put
+    at ``path`` in the meantime is kept, and ours is dropped.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as box:
+        partial = Path(box) / path.name
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            shutil.rmtree(partial)
+        else:
+            os.replace(partial, path)

@@ -1,0 +1,90 @@
+"""Profiles: which data, which pre-trained weights, how long. A notebook chooses none of these itself."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from cifake_utils import CifakeError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One way to run the whole series.
+
+    Attributes
+    ----------
+    name : str
+        What ``CIFAKE_PROFILE`` calls it.
+    data : str
+        ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
+    sizes : tuple of int or None
+        Images in the train, validation and test split; None takes all there are.
+    pretrained : str
+        ``"offline"`` (the backbone in ``assets/``) or ``"imagenet"``.
+    epochs : int
+        Upper limit for training a head; early stopping may end sooner.
+    cpu : bool
+        Stay on the CPU even where there is a GPU.
+    """
+
+    name: str
+    data: str
+    sizes: tuple[int, int, int] | None
+    pretrained: str
+    epochs: int
+    cpu: bool
+
+    @property
+    def runs(self) -> Path:
+        """Where this profile's records, trained weights and executed notebooks go."""
+        return runs_folder() / self.name
+
+    def accelerator(self) -> Accelerator:
+        """Return accelerate's view of the device: bfloat16 autocast on a GPU that has it, float32 elsewhere.
+
+        ``ACCELERATE_MIXED_PRECISION=bf16`` asks for autocast on a CPU too.
+        """
+        gpu = torch.cuda.is_available() and not self.cpu
+        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else None
+        return Accelerator(cpu=self.cpu, mixed_precision=precision)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("sample", "sample", None, "offline", epochs=30, cpu=True),
+        Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", epochs=30, cpu=False),
+        Profile("full", "CIFAKE", None, "imagenet", epochs=30, cpu=False),
+    )
+}
+
+
+def get(name: str) -> Profile:
+    """Return the profile called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    if name not in PROFILES:
+        raise CifakeError(f"There is no profile {name!r}. Set CIFAKE_PROFILE to one of: {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
+def active() -> Profile:
+    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is not set."""
+    return get(os.environ.get("CIFAKE_PROFILE") or "sample")
+
+
+def folder_from(variable: str) -> Path | None:
+    """Return the path an environment variable holds, None where it is unset.
+
+    A relative path starts at the project's folder, so that it means the same in a terminal and in a notebook.
+    """
+    value = os.environ.get(variable)
+    return PROJECT / Path(value).expanduser() if value else None
+
+
+def runs_folder() -> Path:
+    """Return the folder for everything that running the series makes (``CIFAKE_RUNS``, default ``runs/``)."""
+    return folder_from("CIFAKE_RUNS") or PROJECT / "runs"

@@ -1,0 +1,147 @@
+"""What a run leaves on disk, and the reference runs that ship with the project.
+
+A run is two files: ``NAME-seedK.json`` says what was done and what came out, ``NAME-seedK.npz`` holds P(FAKE) of every
+validation and test image in the order of the sorted names. A summary is one JSON file of measured numbers.
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cifake_utils import CifakeError, profiles
+from cifake_utils.files import replacing
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@dataclass
+class Record:
+    """One run of one model.
+
+    Attributes
+    ----------
+    model, profile : str
+    seed : int
+    data, data_hash : str
+        Source and manifest hash of the images.
+    weights, weights_hash : str
+        Pre-trained weights.
+    hyperparameters : dict
+    seconds : dict of str to float
+        Wall time by stage.
+    curves : dict
+        `training.History` as a dictionary.
+    metrics : dict of str to dict
+        `evaluation.score` for ``val`` and ``test``.
+    probabilities, labels : dict of str to np.ndarray
+        float16 P(FAKE) and uint8 labels for ``val`` and ``test``, rows in the order of the sorted names.
+    versions, hardware : dict, str
+        Filled in where the run is made.
+    """
+
+    model: str
+    profile: str
+    seed: int
+    data: str
+    data_hash: str
+    weights: str
+    weights_hash: str
+    hyperparameters: dict
+    seconds: dict[str, float]
+    curves: dict
+    metrics: dict[str, dict[str, float]]
+    probabilities: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    hardware: str = field(default_factory=lambda: hardware())
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-seed{self.seed}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "accelerate", "pillow")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def hardware() -> str:
+    """Return what computes here, e.g. ``"2 CPU threads, x86_64"`` or the GPU's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+
+
+def save(record: Record, folder: Path) -> Path:
+    """Write a record into ``folder`` and return the path of its JSON file. Each file appears only when complete."""
+    document = asdict(record)
+    arrays = {}
+    for split in record.probabilities:
+        arrays[split] = document["probabilities"][split].astype(np.float16)
+        arrays[f"{split}_labels"] = document["labels"][split].astype(np.uint8)
+    del document["probabilities"], document["labels"]
+    path = folder / f"{record.name}.json"
+    with replacing(path.with_suffix(".npz")) as partial:
+        np.savez_compressed(partial, **arrays)
+    _write_json(path, document)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Return the record whose JSON file is ``path``."""
+    document = _read_json(path)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        probabilities = {split: arrays[split] for split in document["metrics"]}
+        labels = {split: arrays[f"{split}_labels"] for split in document["metrics"]}
+    return Record(**document, probabilities=probabilities, labels=labels)
+
+
+def reference(name: str, seed: int = 0) -> Record:
+    """Return the reference run of a model on all of CIFAKE; a `CifakeError` lists those there are."""
+    path = REFERENCE / f"{name}-seed{seed}.json"
+    if not path.exists():
+        known = ", ".join(sorted(found.stem for found in REFERENCE.glob("*-seed*.json")))
+        raise CifakeError(f"There is no reference run {path.stem}; there are: {known or 'none'}.")
+    return read(path)
+
+
+def latest(name: str, profile: profiles.Profile | None = None) -> Record:
+    """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one."""
+    profile = profile or profiles.active()
+    paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        raise CifakeError(
+            f"There is no run of {name} in the profile {profile.name} yet. Make one with "
+            f"`CIFAKE_PROFILE={profile.name} python -m cifake_utils train {name}`."
+        )
+    return read(paths[-1])
+
+
+def save_summary(name: str, values: dict, profile: profiles.Profile | None = None) -> Path:
+    """Write measured numbers (JSON types only) as ``NAME.json`` among the profile's runs, and return its path."""
+    path = (profile or profiles.active()).runs / f"{name}.json"
+    _write_json(path, values | {"versions": versions()})
+    return path
+
+
+def reference_summary(name: str) -> dict:
+    """Return the numbers that `save_summary` wrote on all of CIFAKE and that ship with the project."""
+    return _read_json(REFERENCE / f"{name}.json")
+
+
+def _write_json(path: Path, document: dict) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CifakeError(f"{path} is not a readable record ({error}). Delete it and run again.") from None

@@ -1,0 +1,152 @@
+"""The embedded sample: a small stand-in for CIFAKE, made at first use from photographs that packages ship.
+
+REAL tiles are cut from ten photographs. FAKE tiles are tiles of the same photographs after a small
+convolutional autoencoder: encoder, noisy low-dimensional latent, up-sampling decoder, which is the part of a
+latent diffusion model that leaves its fingerprint. It is a *sample* to learn the tools on, it is not CIFAKE.
+"""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from cifake_utils import CifakeError, profiles
+from cifake_utils.files import replacing
+
+ASSET = Path(__file__).parent / "assets" / "sample_renderer.safetensors"
+
+SOURCES = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "hubble": ("skimage", "data/hubble_deep_field.jpg"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+}
+PHOTOGRAPHS = tuple(SOURCES)
+
+SIZE = 32
+REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # shares of a photograph's longer side
+TILES = {"train": 60, "val": 20, "test": 20}  # a photograph and label
+GAP = 8  # pixels left out between regions, so that no two tiles of different parts touch
+SIDES = (32, 48, 64)  # tiles are cut at these sizes and scaled to 32×32
+LEAST_CONTRAST = 10  # standard deviation in grey levels; emptier tiles show nothing of either label
+JPEG_QUALITY = 75  # CIFAKE's own quantisation table
+
+
+class Renderer(nn.Module):
+    """Autoencoder with an 8×8×6 latent in (-1, 1) that is disturbed by Gaussian noise (σ = 0.1).
+
+    Images in and out: float32, shape (N, 3, 32, 32), range 0 to 1 (the output is not clamped).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(64, 6, 3, padding=1),
+            nn.Tanh(),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(6, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(64, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 3, 3, padding=1),
+        )
+
+    def forward(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        latent = self.encoder(images)
+        return self.decoder(latent + 0.1 * torch.randn(latent.shape, generator=generator))
+
+
+def photograph(name: str) -> Image.Image:
+    """Return one of `PHOTOGRAPHS` as an RGB image."""
+    package, path = SOURCES[name]
+    file = files(package) / path
+    if not file.is_file():
+        raise CifakeError(
+            f"The photograph {name} of the sample is not where {package} ships it ({file}). Install the versions "
+            "that requirements.txt names: `pip install -r requirements.txt`."
+        )
+    return Image.open(file).convert("RGB")
+
+
+def region(size: tuple[int, int], part: str) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) in pixels of the part of a photograph that ``part`` may cut tiles from.
+
+    Regions are stripes across the longer side of the photograph, ``size`` = (width, height); between two of them
+    `GAP` pixels belong to none.
+    """
+    width, height = size
+    longer = max(size)
+    start, stop = (round(share * longer) for share in REGIONS[part])
+    start += GAP if start else 0
+    return (start, 0, stop, height) if width >= height else (0, start, width, stop)
+
+
+def cut_tiles(photo: Image.Image, part: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``count`` tiles from the region of ``part``: uint8, shape (count, 32, 32, 3)."""
+    left, top, right, bottom = region(photo.size, part)
+    tiles = []
+    while len(tiles) < count:
+        side = int(rng.choice(SIDES))
+        x, y = rng.integers(left, right - side + 1), rng.integers(top, bottom - side + 1)
+        box = (int(x), int(y), int(x) + side, int(y) + side)
+        tile = np.asarray(photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box))
+        if tile.std() >= LEAST_CONTRAST:
+            tiles.append(tile)
+    return np.stack(tiles)
+
+
+@torch.inference_mode()
+def render(tiles: np.ndarray, seed: int) -> np.ndarray:
+    """Return tiles after the autoencoder, same shape and dtype as they came (uint8, (N, 32, 32, 3))."""
+    renderer = Renderer()
+    renderer.load_state_dict({name: value.float() for name, value in load_file(ASSET).items()})
+    images = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
+    rendered = renderer(images, torch.Generator().manual_seed(seed)).clamp(0, 1)
+    return (rendered * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def build() -> Path:
+    """Return the folder of the sample, written first where it isn't there: CIFAKE's Kaggle tree plus a ``val`` part.
+
+    Object class k is photograph k of `PHOTOGRAPHS`. Every label, photograph and part has its own tiles; both
+    labels have the same number of them and went through the same JPEG encoder.
+    """
+    key = hashlib.sha256(ASSET.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
+    folder = profiles.runs_folder() / "cache" / f"sample-{key}"
+    if not folder.exists():
+        with replacing(folder) as partial:
+            for klass, name in enumerate(PHOTOGRAPHS):
+                photo = photograph(name)
+                for seed, (part, count) in enumerate(TILES.items()):
+                    rng = np.random.default_rng([klass, seed])
+                    real, fake = np.split(cut_tiles(photo, part, 2 * count, rng), 2)
+                    for label, tiles in (("REAL", real), ("FAKE", render(fake, seed))):
+                        _write(partial / part / label, tiles, klass)
+    return folder
+
+
+def _write(folder: Path, tiles: np.ndarray, klass: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = f" ({klass + 1})" if klass else ""
+    for number, tile in enumerate(tiles):
+        Image.fromarray(tile).save(folder / f"{number:04d}{suffix}.jpg", quality=JPEG_QUALITY)
