@@ -273,7 +273,9 @@ def _attempt(entry: Entry) -> np.ndarray | str:
 def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
     """Yield, for each entry, its pixels or what is wrong with it; decoded by one thread a core."""
     with ThreadPool() as pool:
-        yield from tqdm(pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True)
+        yield from tqdm(
+            pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True
+        )
 
 
 def _read(found: list[Entry], part: str) -> ImageSet:
@@ -401,7 +403,9 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         _save_cache(path, {"train": train, "val": val, "test": parts["test"]})
     splits, digest = _load_cache(path)
     if profile.sizes:
-        splits = {name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)}
+        splits = {
+            name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)
+        }
         digest = manifest_hash(splits.values())
     class_names = sample.PHOTOGRAPHS if is_sample else CLASS_NAMES
     return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)

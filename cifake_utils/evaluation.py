@@ -3,7 +3,14 @@
 import numpy as np
 import torch
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from torchmetrics.functional.classification import binary_calibration_error
 
 from cifake_utils.data import FAKE, REAL

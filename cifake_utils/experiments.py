@@ -87,4 +87,3 @@ def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Recor
         probabilities=probabilities,
         labels=labels,
     )
-

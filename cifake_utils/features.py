@@ -53,15 +53,25 @@ def cached(
         float16, shape (N, 2, D): features of image and mirror image.
     """
     if backbone.training:
-        raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
+        raise CifakeError(
+            "The backbone is in training mode; cached features are those of a frozen one (eval mode)."
+        )
     folder = cache_folder(backbone, cifake, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):  # a second process waits here and then finds the files
         for split, images in cifake.splits.items():
             missing = [name for name in STATISTICS if not _file(folder, split, name).exists()]
             if missing:
-                _compute(backbone, images, {name: _file(folder, split, name) for name in missing}, accelerator, split)
-    return {split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits}
+                _compute(
+                    backbone,
+                    images,
+                    {name: _file(folder, split, name) for name in missing},
+                    accelerator,
+                    split,
+                )
+    return {
+        split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits
+    }
 
 
 def _file(folder: Path, split: str, name: str) -> Path:

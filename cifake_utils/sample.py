@@ -39,7 +39,7 @@ REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # shares
 TILES = {"train": 60, "val": 20, "test": 20}  # a photograph and label
 GAP = 8  # pixels left out between regions, so that no two tiles of different parts touch
 SIDES = (32, 48, 64)  # tiles are cut at these sizes and scaled to 32×32
-LEAST_CONTRAST = 10  # standard deviation in grey levels; emptier tiles show nothing of either label
+LEAST_CONTRAST = 10  # standard deviation of the liveliest colour channel, of 255; emptier tiles show nothing of either label
 JPEG_QUALITY = 75  # CIFAKE's own quantisation table
 
 
@@ -110,7 +110,7 @@ def cut_tiles(photo: Image.Image, part: str, count: int, rng: np.random.Generato
         x, y = rng.integers(left, right - side + 1), rng.integers(top, bottom - side + 1)
         box = (int(x), int(y), int(x) + side, int(y) + side)
         tile = np.asarray(photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box))
-        if tile.std() >= LEAST_CONTRAST:
+        if tile.std(axis=(0, 1)).max() >= LEAST_CONTRAST:
             tiles.append(tile)
     return np.stack(tiles)
 

@@ -56,7 +56,9 @@ def quantise(state: StateDict) -> StateDict:
 def dequantise(state: StateDict) -> StateDict:
     """Return what `quantise` packed as float32 again."""
     return {
-        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1)) if name + SCALE in state else value
+        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1))
+        if name + SCALE in state
+        else value
         for name, value in state.items()
         if not name.endswith(SCALE)
     }
