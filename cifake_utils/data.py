@@ -74,9 +74,7 @@ class ImageSet:
     def subset(self, rows: np.ndarray) -> "ImageSet":
         """Return the images at ``rows``, an integer array."""
         index = torch.from_numpy(rows)
-        return ImageSet(
-            self.images[index], self.labels[index], self.classes[index], [self.names[row] for row in rows]
-        )
+        return ImageSet(self.images[index], self.labels[index], self.classes[index], [self.names[row] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -273,9 +271,7 @@ def _attempt(entry: Entry) -> np.ndarray | str:
 def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
     """Yield, for each entry, its pixels or what is wrong with it; decoded by one thread a core."""
     with ThreadPool() as pool:
-        yield from tqdm(
-            pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True
-        )
+        yield from tqdm(pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True)
 
 
 def _read(found: list[Entry], part: str) -> ImageSet:
@@ -306,9 +302,7 @@ def _strata(images: ImageSet) -> np.ndarray:
 def split(train: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Cut validation images from the official train part (a fifth), stratified by label and object class."""
     rows = np.arange(len(train))
-    keep, held = train_test_split(
-        rows, test_size=VALIDATION_SHARE, stratify=_strata(train), random_state=SPLIT_SEED
-    )
+    keep, held = train_test_split(rows, test_size=VALIDATION_SHARE, stratify=_strata(train), random_state=SPLIT_SEED)
     return train.subset(np.sort(keep)), train.subset(np.sort(held))
 
 
@@ -403,9 +397,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         _save_cache(path, {"train": train, "val": val, "test": parts["test"]})
     splits, digest = _load_cache(path)
     if profile.sizes:
-        splits = {
-            name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)
-        }
+        splits = {name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)}
         digest = manifest_hash(splits.values())
     class_names = sample.PHOTOGRAPHS if is_sample else CLASS_NAMES
     return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
@@ -465,7 +457,8 @@ def verify(folder: Path) -> list[str]:
             for klass, class_name in enumerate(CLASS_NAMES if named else ()):
                 if counts[label, klass] != share:
                     problems.append(
-                        f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, expected {share:,}"
+                        f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, "
+                        f"expected {share:,}"
                     )
     return problems
 

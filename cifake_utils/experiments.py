@@ -68,9 +68,7 @@ def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Recor
         seed=seed,
         accelerator=accelerator,
     )
-    probabilities = {
-        split: training.predict(model.head, splits[split]).astype(np.float16) for split in ("val", "test")
-    }
+    probabilities = {split: training.predict(model.head, splits[split]).astype(np.float16) for split in ("val", "test")}
     labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
     return records.Record(
         model=name,

@@ -31,9 +31,7 @@ def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -
     return profiles.runs_folder() / "cache" / f"features-{key}"
 
 
-def cached(
-    backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Accelerator
-) -> dict[str, torch.Tensor]:
+def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Accelerator) -> dict[str, torch.Tensor]:
     """Return, for each split, the named statistics of the backbone's maps side by side.
 
     Parameters
@@ -53,9 +51,7 @@ def cached(
         float16, shape (N, 2, D): features of image and mirror image.
     """
     if backbone.training:
-        raise CifakeError(
-            "The backbone is in training mode; cached features are those of a frozen one (eval mode)."
-        )
+        raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     folder = cache_folder(backbone, cifake, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):  # a second process waits here and then finds the files
@@ -69,9 +65,7 @@ def cached(
                     accelerator,
                     split,
                 )
-    return {
-        split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits
-    }
+    return {split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits}
 
 
 def _file(folder: Path, split: str, name: str) -> Path:

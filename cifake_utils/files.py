@@ -16,9 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     at ``path`` in the meantime is kept, and ours is dropped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True
-    ) as box:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as box:
         partial = Path(box) / path.name
         yield partial
         if partial.is_dir() and path.is_dir():

@@ -67,9 +67,7 @@ PROFILES = {
 def get(name: str) -> Profile:
     """Return the profile called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
     if name not in PROFILES:
-        raise CifakeError(
-            f"There is no profile {name!r}. Set CIFAKE_PROFILE to one of: {', '.join(PROFILES)}."
-        )
+        raise CifakeError(f"There is no profile {name!r}. Set CIFAKE_PROFILE to one of: {', '.join(PROFILES)}.")
     return PROFILES[name]
 
 

@@ -39,7 +39,9 @@ REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # shares
 TILES = {"train": 60, "val": 20, "test": 20}  # a photograph and label
 GAP = 8  # pixels left out between regions, so that no two tiles of different parts touch
 SIDES = (32, 48, 64)  # tiles are cut at these sizes and scaled to 32×32
-LEAST_CONTRAST = 10  # standard deviation of the liveliest colour channel, of 255; emptier tiles show nothing of either label
+LEAST_CONTRAST = (
+    10  # standard deviation of the liveliest colour channel, of 255; emptier tiles show nothing of either label
+)
 JPEG_QUALITY = 75  # CIFAKE's own quantisation table
 
 

@@ -94,9 +94,7 @@ def fit(
             logits = predict_logits(model, val)
             history.val_loss.append(F.cross_entropy(logits, val.labels).item())
             history.val_accuracy.append((logits.argmax(1) == val.labels).float().mean().item())
-            progress.set_postfix(
-                val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}"
-            )
+            progress.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
             if history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
             elif epoch - history.best_epoch >= patience:

@@ -49,16 +49,14 @@ def quantise(state: StateDict) -> StateDict:
             continue
         scale = value.flatten(1).abs().amax(1).clamp(min=1e-12) / 127
         quantised[name + SCALE] = scale
-        quantised[name] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8)
+        quantised[name] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8).contiguous()
     return quantised
 
 
 def dequantise(state: StateDict) -> StateDict:
     """Return what `quantise` packed as float32 again."""
     return {
-        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1))
-        if name + SCALE in state
-        else value
+        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1)) if name + SCALE in state else value
         for name, value in state.items()
         if not name.endswith(SCALE)
     }
@@ -105,9 +103,7 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
             f"{origin} does not hold a torchvision ResNet50: {len(wrong)} of {len(expected)} tensors are missing or "
             f"of another shape, {wrong[0]} the first. {WAYS_TO_WEIGHTS}"
         )
-    return {
-        name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected
-    }
+    return {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
 
 
 def load(profile: profiles.Profile) -> Weights:

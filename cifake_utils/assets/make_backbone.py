@@ -36,9 +36,7 @@ def shift_and_flip(images, generator):
     flip = torch.rand(n, generator=generator) < 0.5
     columns[flip] = columns[flip].flip(1)
     rows = torch.arange(h) + top
-    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
@@ -47,7 +45,7 @@ def accuracy(model, images, classes, autocast):
     model.eval()
     hits = 0
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        for x, y in zip(images.split(512), classes.split(512)):
+        for x, y in zip(images.split(512), classes.split(512), strict=True):
             hits += (model(batches.normalise(x)).argmax(1) == y).sum().item()
     return hits / len(classes)
 
@@ -56,17 +54,13 @@ def train(cifake):
     """Return the trained model and its history; a checkpoint is kept after each epoch."""
     images, classes = real(cifake.train)
     torch.manual_seed(0)
-    model = torchvision.models.resnet50(num_classes=10, zero_init_residual=True).to(
-        memory_format=torch.channels_last
-    )
+    model = torchvision.models.resnet50(num_classes=10, zero_init_residual=True).to(memory_format=torch.channels_last)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=PEAK)
     steps = len(images) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK, epochs=EPOCHS, steps_per_epoch=steps, pct_start=0.2
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, epochs=EPOCHS, steps_per_epoch=steps, pct_start=0.2)
     history, checkpoint = [], profiles.runs_folder() / "backbone" / "checkpoint.pt"
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     if checkpoint.exists():
@@ -94,9 +88,7 @@ def train(cifake):
         history.append({"loss": total / steps, "val_accuracy": val_accuracy, "seconds": time.time() - start})
         print(epoch, history[-1], flush=True)
         with replacing(checkpoint) as partial:
-            torch.save(
-                {name: part.state_dict() for name, part in parts.items()} | {"history": history}, partial
-            )
+            torch.save({name: part.state_dict() for name, part in parts.items()} | {"history": history}, partial)
     return model, history
 
 

@@ -1,0 +1,75 @@
+"""Command line: ``python -m cifake_utils data | run | train``."""
+
+import argparse
+import os
+import sys
+import textwrap
+
+from cifake_utils import CifakeError, data, experiments, profiles, series
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m cifake_utils", description=__doc__)
+    main.add_argument("--profile", choices=profiles.PROFILES, help="instead of CIFAKE_PROFILE")
+    commands = main.add_subparsers(dest="command", required=True)
+
+    data_parser = commands.add_parser("data", help="download, check or describe CIFAKE")
+    actions = data_parser.add_subparsers(dest="action", required=True)
+    fetch = actions.add_parser("fetch", help="download CIFAKE; goes on where an earlier download stopped")
+    fetch.add_argument("--source", choices=("huggingface", "kaggle"), default="huggingface")
+    actions.add_parser("verify", help="check counts and every file of CIFAKE")
+    actions.add_parser("info", help="images per split, label and object class of the active profile")
+
+    run = commands.add_parser("run", help="run every notebook in the active profile")
+    run.add_argument("--store", action="store_true", help="regenerate the outputs stored in notebooks/")
+
+    train = commands.add_parser("train", help="train and score one model, or show its finished run")
+    train.add_argument("name", metavar="NAME", help="e.g. resnet50_transfer")
+    train.add_argument("--seed", type=int, default=0)
+    return main
+
+
+def run_data(action: str, source: str | None) -> int:
+    if action == "fetch":
+        print(f"CIFAKE is in {data.fetch(source)}")
+    elif action == "info":
+        print(data.info(data.load()))
+    else:
+        folder = data.find()
+        problems = data.verify(folder)
+        print("\n".join(problems) or f"{folder}: 120,000 images, all of them sound")
+        return int(bool(problems))
+    return 0
+
+
+def show(record) -> None:
+    print(f"{record.name}, profile {record.profile}, {record.data} {record.data_hash}, weights {record.weights}")
+    print(f"{'':<12}{'validation':>12}{'test':>12}")
+    for metric in record.metrics["test"]:
+        print(f"{metric:<12}{record.metrics['val'][metric]:>12.4f}{record.metrics['test'][metric]:>12.4f}")
+    print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if options.profile:
+        os.environ["CIFAKE_PROFILE"] = options.profile
+    try:
+        if options.command == "data":
+            return run_data(options.action, getattr(options, "source", None))
+        if options.command == "train":
+            show(experiments.train_or_load(options.name, options.seed)[1])
+        elif options.store:
+            series.store()
+        else:
+            folder = profiles.active().runs / "notebooks"
+            series.run(folder)
+            print(f"The executed notebooks are in {folder}")
+    except CifakeError as error:
+        print(textwrap.fill(str(error), 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

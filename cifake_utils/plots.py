@@ -1,0 +1,153 @@
+"""Figures of the lessons. REAL is a blue circle, FAKE an orange triangle, in every one of them."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from cifake_utils.data import LABELS, Cifake, ImageSet
+from cifake_utils.training import History
+
+_BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
+COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
+MARKERS = {"REAL": "o", "FAKE": "^"}
+
+
+def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
+    """Show ``columns`` images a label for every object class: REAL in the left half, FAKE in the right."""
+    figure, axes = plt.subplots(len(class_names), 2 * columns, figsize=(columns * 1.1, len(class_names) * 0.6))
+    for klass, name in enumerate(class_names):
+        for label in range(2):
+            chosen = images.images[(images.labels == label) & (images.classes == klass)][:columns]
+            for column in range(columns):
+                panel = axes[klass, label * columns + column]
+                panel.set(xticks=[], yticks=[])
+                panel.axis("on" if column == label == 0 else "off")
+                for spine in panel.spines.values():
+                    spine.set_visible(False)
+                if column < len(chosen):
+                    panel.imshow(chosen[column].permute(1, 2, 0).numpy())
+        axes[klass, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    axes[0, columns // 2].set_title("REAL", color=COLOURS["REAL"])
+    axes[0, columns + columns // 2].set_title("FAKE", color=COLOURS["FAKE"])
+    return figure
+
+
+def mean_images(images: ImageSet) -> Figure:
+    """Show the mean image of each label and their difference, eight-fold enlarged around mid-grey."""
+    means = [images.images[images.labels == label].float().mean(0).permute(1, 2, 0) / 255 for label in range(2)]
+    figure, axes = plt.subplots(1, 3, figsize=(7.5, 2.7), layout="constrained")
+    shown = (*means, (0.5 + 8 * (means[0] - means[1])).clamp(0, 1))
+    for panel, picture, title in zip(axes, shown, (*LABELS, "8 × (REAL − FAKE)"), strict=True):
+        panel.imshow(picture.numpy())
+        panel.set_title(f"mean {title}" if title in LABELS else title)
+        panel.axis("off")
+    return figure
+
+
+def colours(facts: dict) -> Figure:
+    """Plot mean red, green and blue of each label with 95 % intervals, from `exploration.facts`."""
+    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+    for offset, label in zip((-0.08, 0.08), LABELS, strict=True):
+        values = facts["colour"][label]
+        axes.errorbar(
+            np.arange(3) + offset,
+            values["mean"],
+            values["half_width"],
+            fmt=MARKERS[label],
+            color=COLOURS[label],
+            capsize=4,
+            label=label,
+        )
+    axes.set_xticks(range(3), ["red", "green", "blue"])
+    axes.set(xlim=(-0.5, 2.5), ylabel="mean value (0 to 255)", title=f"Mean colour, {facts['data']}")
+    axes.legend()
+    return figure
+
+
+def spectra(*measured: dict) -> Figure:
+    """Plot mean log power against spatial frequency with 95 % bands, one panel for each `exploration.facts`."""
+    figure, axes = plt.subplots(
+        1, len(measured), figsize=(5 * len(measured), 3.4), squeeze=False, layout="constrained"
+    )
+    for panel, facts in zip(axes[0], measured, strict=True):
+        for label in LABELS:
+            mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
+            frequency = np.arange(1, len(mean) + 1)
+            panel.plot(frequency, mean, color=COLOURS[label], marker=MARKERS[label], markersize=4, label=label)
+            panel.fill_between(frequency, mean - half_width, mean + half_width, color=COLOURS[label], alpha=0.3)
+        panel.set(xlabel="cycles an image", ylabel="log₁₀ power", title=f"Radial spectrum, {facts['data']}")
+        panel.legend()
+    return figure
+
+
+def stages(maps: dict[str, torch.Tensor]) -> Figure:
+    """Draw a backbone as a row of its feature maps: height shows width in pixels, thickness shows channels."""
+    figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
+    shapes = {"image": (3, 32)} | {name: (value.shape[1], value.shape[-1]) for name, value in maps.items()}
+    colours, x = sns.color_palette("viridis", len(shapes)), 0.0
+    for (name, (channels, size)), colour in zip(shapes.items(), colours, strict=True):
+        thickness = 1.2 * np.log2(channels + 1)
+        axes.add_patch(Rectangle((x, -size / 2), thickness, size, facecolor=colour, edgecolor="black"))
+        axes.annotate(f"{name}\n{channels} × {size}×{size}", (x + thickness / 2, -19), ha="center", va="top")
+        if name != list(shapes)[-1]:
+            ends = (x + thickness + 0.5, 0), (x + thickness + 7.5, 0)
+            axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=12))
+        x += thickness + 8
+    axes.set(xlim=(-3, x - 4), ylim=(-27, 18))
+    axes.axis("off")
+    return figure
+
+
+def curves(history: History | dict, title: str = "") -> Figure:
+    """Plot losses and validation accuracy against the epoch; a dotted line marks the weights that were kept."""
+    history = history.to_dict() if isinstance(history, History) else history
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
+    epochs = np.arange(1, len(history["val_loss"]) + 1)
+    left.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
+    left.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
+    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title=title)
+    left.legend()
+    right.plot(epochs, history["val_accuracy"], marker="D", markersize=3, color="black")
+    right.set(xlabel="epoch", ylabel="validation accuracy")
+    for panel in (left, right):
+        panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
+    return figure
+
+
+def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") -> Figure:
+    """Show the confusion matrix at the threshold ½."""
+    figure, axes = plt.subplots(figsize=(3.6, 3.2), layout="constrained")
+    decided = (np.asarray(probabilities, float) > 0.5).astype(int)
+    ConfusionMatrixDisplay.from_predictions(
+        labels, decided, display_labels=LABELS, ax=axes, cmap="Greys", colorbar=False, values_format=",d"
+    )
+    axes.set_title(title)
+    return figure
+
+
+def overview(cifake: Cifake, paper: float, ours: float, interval: tuple[float, float]) -> Figure:
+    """Draw the README's picture: sample tiles of both labels, and the reference result beside the paper's."""
+    figure = plt.figure(figsize=(10, 3.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2, 1))
+    rows = 4
+    panels = left.subplots(rows, 12)
+    for label, name in enumerate(LABELS):
+        for row in range(rows):
+            for column in range(6):
+                chosen = cifake.test.images[(cifake.test.labels == label) & (cifake.test.classes == row * 2 + column // 3)]
+                panels[row, label * 6 + column].imshow(chosen[column % 3].permute(1, 2, 0).numpy())
+        panels[0, label * 6 + 2].set_title(f"{name} (embedded sample)", color=COLOURS[name], loc="left", x=-1)
+    for panel in panels.flat:
+        panel.axis("off")
+    axes = right.subplots()
+    axes.errorbar([0], [ours], [[ours - interval[0]], [interval[1] - ours]], fmt="D", color="black", capsize=4)
+    axes.plot([1], [paper], "s", color="0.5")
+    axes.set_xticks([0, 1], ["this series", "paper"])
+    axes.set(xlim=(-0.6, 1.6), ylim=(0.75, 0.95), ylabel="test accuracy", title="Frozen ResNet50 on CIFAKE")
+    return figure

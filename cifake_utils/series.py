@@ -1,0 +1,79 @@
+"""Run the notebooks of the series, in order, and keep their stored outputs fit for strict comparison."""
+
+import os
+import time
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from cifake_utils import CifakeError, profiles
+from cifake_utils.files import replacing
+
+NOTEBOOKS = profiles.PROJECT / "notebooks"
+
+
+def use_strict_environment(environment: MutableMapping[str, str], runs: Path) -> None:
+    """Change an environment so that every machine gives the outputs that are stored in the notebooks.
+
+    The sample profile, nothing from the caller's own data or runs, one thread a maths library, no progress bars.
+    """
+    for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "ACCELERATE_MIXED_PRECISION"):
+        environment.pop(variable, None)
+    environment |= {
+        "CIFAKE_PROFILE": "sample",
+        "CIFAKE_RUNS": str(runs),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def run(folder: Path, report: Callable[[str], None] = print) -> None:
+    """Execute every notebook in the current environment and write the results into ``folder``.
+
+    A notebook that fails is written as far as it came, and a `CifakeError` says where to look.
+    """
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        start = time.perf_counter()
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}})
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise CifakeError(
+                f"{path.name} stopped with {error.ename}: {error.evalue} "
+                f"It is kept as far as it came in {folder / path.name}."
+            ) from None
+        finally:
+            tidy(notebook)
+            with replacing(folder / path.name) as partial:
+                nbformat.write(notebook, partial)
+        report(f"{path.stem:<40}{time.perf_counter() - start:>7.1f} s")
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Drop from a notebook, in place, what differs from run to run or from machine to machine."""
+    widgets = notebook.metadata.get("widgets")
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    if widgets:
+        notebook.metadata.widgets = widgets
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+def store() -> None:
+    """Regenerate the outputs stored in ``notebooks/`` (sample profile, strict environment, fresh caches)."""
+    with replacing(profiles.runs_folder() / "strict") as runs:
+        runs.mkdir()
+        use_strict_environment(os.environ, runs)
+        run(NOTEBOOKS)
