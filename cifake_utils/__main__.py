@@ -33,7 +33,8 @@ def run_data(action: str, source: str | None) -> int:
     if action == "fetch":
         print(f"CIFAKE is in {data.fetch(source)}")
     elif action == "info":
-        print(data.info(data.load()))
+        cifake = data.load()
+        print(f"{data.info(cifake)}\n{cifake.source}, manifest hash {cifake.hash}")
     else:
         folder = data.find()
         problems = data.verify(folder)

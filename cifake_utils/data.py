@@ -322,7 +322,7 @@ def manifest_hash(splits: Iterable[ImageSet]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _source_key(folder: Path, found: dict[str, list[Entry]]) -> str:
+def _source_key(found: dict[str, list[Entry]]) -> str:
     """Return a hash that changes when a file of the source is added, removed or changes its size."""
     digest = hashlib.sha256(f"{VALIDATION_SHARE} {SPLIT_SEED}".encode())
     for part, items in found.items():
@@ -369,6 +369,12 @@ def _load_cache(path: Path) -> tuple[dict[str, ImageSet], str]:
     return splits, metadata["hash"]
 
 
+def folder(profile: profiles.Profile | None = None) -> Path:
+    """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
+    profile = profile or profiles.active()
+    return sample.build() if profile.data == "sample" else find()
+
+
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
     """Return train, validation and test images of a profile (the active one where none is given).
 
@@ -380,17 +386,16 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
-    is_sample = profile.data == "sample"
-    folder = sample.build() if is_sample else find()
-    found = entries(folder)
-    for part, wanted in ({} if is_sample else OFFICIAL_COUNTS).items():
+    source = folder(profile)
+    found = entries(source)
+    for part, wanted in ({} if profile.data == "sample" else OFFICIAL_COUNTS).items():
         if len(found[part]) != wanted:
             raise CifakeError(
-                f"The {part} part in {folder} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
+                f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
                 "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
                 "`python -m cifake_utils data fetch` downloads the rest."
             )
-    path = profiles.runs_folder() / "cache" / f"images-{_source_key(folder, found)}.safetensors"
+    path = profiles.runs_folder() / "cache" / f"images-{_source_key(found)}.safetensors"
     if not path.exists():
         parts = {part: _read(items, part) for part, items in found.items()}
         train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
@@ -399,7 +404,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
     if profile.sizes:
         splits = {name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)}
         digest = manifest_hash(splits.values())
-    class_names = sample.PHOTOGRAPHS if is_sample else CLASS_NAMES
+    class_names = sample.PHOTOGRAPHS if profile.data == "sample" else CLASS_NAMES
     return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
 
 
@@ -464,7 +469,7 @@ def verify(folder: Path) -> list[str]:
 
 
 def info(cifake: Cifake) -> str:
-    """Return a table of images per split, label and object class, and the manifest hash."""
+    """Return a table of images per split, label and object class."""
     columns = [f"{split_name} {label}" for split_name in cifake.splits for label in LABELS]
     width = max(map(len, cifake.class_names)) + 2
     lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
@@ -477,4 +482,4 @@ def info(cifake: Cifake) -> str:
         ]
         if klass != UNKNOWN_CLASS or any(counts):
             lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
-    return "\n".join([*lines, f"manifest hash {cifake.hash} ({cifake.source})"])
+    return "\n".join(lines)

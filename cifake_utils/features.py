@@ -5,6 +5,7 @@ features of the image or its mirror image trains exactly as behind the backbone 
 """
 
 import hashlib
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
     folder = cache_folder(backbone, cifake, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):  # a second process waits here and then finds the files
+        for leftover in folder.glob(".*"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         for split, images in cifake.splits.items():
             missing = [name for name in STATISTICS if not _file(folder, split, name).exists()]
             if missing:

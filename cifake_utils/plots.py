@@ -50,31 +50,26 @@ def mean_images(images: ImageSet) -> Figure:
     return figure
 
 
-def colours(facts: dict) -> Figure:
-    """Plot mean red, green and blue of each label with 95 % intervals, from `exploration.facts`."""
-    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-    for offset, label in zip((-0.08, 0.08), LABELS, strict=True):
-        values = facts["colour"][label]
-        axes.errorbar(
-            np.arange(3) + offset,
-            values["mean"],
-            values["half_width"],
-            fmt=MARKERS[label],
-            color=COLOURS[label],
-            capsize=4,
-            label=label,
-        )
-    axes.set_xticks(range(3), ["red", "green", "blue"])
-    axes.set(xlim=(-0.5, 2.5), ylabel="mean value (0 to 255)", title=f"Mean colour, {facts['data']}")
-    axes.legend()
+def colours(*measured: dict) -> Figure:
+    """Plot mean red, green and blue of each label with 95 % intervals, one panel for each `exploration.facts`."""
+    figure, axes = plt.subplots(
+        1, len(measured), figsize=(4.5 * len(measured), 3), squeeze=False, sharey=True, layout="constrained"
+    )
+    for panel, facts in zip(axes[0], measured, strict=True):
+        for offset, label in zip((-0.08, 0.08), LABELS, strict=True):
+            values = facts["colour"][label]
+            style = {"fmt": MARKERS[label], "color": COLOURS[label], "label": label}
+            panel.errorbar(np.arange(3) + offset, values["mean"], values["half_width"], capsize=4, **style)
+        panel.set_xticks(range(3), ["red", "green", "blue"])
+        panel.set(xlim=(-0.5, 2.5), title=f"Mean colour, {facts['data']}")
+        panel.legend()
+    axes[0, 0].set_ylabel("mean value (0 to 255)")
     return figure
 
 
 def spectra(*measured: dict) -> Figure:
     """Plot mean log power against spatial frequency with 95 % bands, one panel for each `exploration.facts`."""
-    figure, axes = plt.subplots(
-        1, len(measured), figsize=(5 * len(measured), 3.4), squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, len(measured), figsize=(5 * len(measured), 3.4), squeeze=False, layout="constrained")
     for panel, facts in zip(axes[0], measured, strict=True):
         for label in LABELS:
             mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
@@ -140,7 +135,9 @@ def overview(cifake: Cifake, paper: float, ours: float, interval: tuple[float, f
     for label, name in enumerate(LABELS):
         for row in range(rows):
             for column in range(6):
-                chosen = cifake.test.images[(cifake.test.labels == label) & (cifake.test.classes == row * 2 + column // 3)]
+                chosen = cifake.test.images[
+                    (cifake.test.labels == label) & (cifake.test.classes == row * 2 + column // 3)
+                ]
                 panels[row, label * 6 + column].imshow(chosen[column % 3].permute(1, 2, 0).numpy())
         panels[0, label * 6 + 2].set_title(f"{name} (embedded sample)", color=COLOURS[name], loc="left", x=-1)
     for panel in panels.flat:

@@ -1,6 +1,7 @@
 """Run the notebooks of the series, in order, and keep their stored outputs fit for strict comparison."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -41,7 +42,9 @@ def run(folder: Path, report: Callable[[str], None] = print) -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}})
+        client = NotebookClient(
+            notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}
+        )
         try:
             client.execute()
         except CellExecutionError as error:
@@ -73,7 +76,6 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 def store() -> None:
     """Regenerate the outputs stored in ``notebooks/`` (sample profile, strict environment, fresh caches)."""
-    with replacing(profiles.runs_folder() / "strict") as runs:
-        runs.mkdir()
-        use_strict_environment(os.environ, runs)
+    with tempfile.TemporaryDirectory() as runs:
+        use_strict_environment(os.environ, Path(runs))
         run(NOTEBOOKS)
