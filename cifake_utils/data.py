@@ -369,7 +369,7 @@ def _load_cache(path: Path) -> tuple[dict[str, ImageSet], str]:
     return splits, metadata["hash"]
 
 
-def folder(profile: profiles.Profile | None = None) -> Path:
+def source_folder(profile: profiles.Profile | None = None) -> Path:
     """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
     profile = profile or profiles.active()
     return sample.build() if profile.data == "sample" else find()
@@ -386,7 +386,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
-    source = folder(profile)
+    source = source_folder(profile)
     found = entries(source)
     for part, wanted in ({} if profile.data == "sample" else OFFICIAL_COUNTS).items():
         if len(found[part]) != wanted:

@@ -57,9 +57,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("sample", "sample", None, "offline", epochs=30, cpu=True),
-        Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", epochs=30, cpu=False),
-        Profile("full", "CIFAKE", None, "imagenet", epochs=30, cpu=False),
+        Profile("sample", "sample", None, "offline", epochs=200, cpu=True),
+        Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", epochs=20, cpu=False),
+        Profile("full", "CIFAKE", None, "imagenet", epochs=20, cpu=False),
     )
 }
 

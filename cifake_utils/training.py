@@ -70,7 +70,7 @@ def fit(
         (logits, labels) to a scalar.
     """
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(learning, lr=learning_rate)
+    optimizer = torch.optim.Adam(learning, lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(train))
     model, optimizer = accelerator.prepare(module, optimizer)
 

@@ -106,6 +106,17 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
     return {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
 
 
+def load_offline() -> Weights:
+    """Return the offline backbone."""
+    name = "offline backbone (ResNet50, CIFAR-10 object classes)"
+    return _weights(dequantise(load_file(OFFLINE)), name)
+
+
+def _weights(state: StateDict, name: str) -> Weights:
+    state = _backbone_only(state, name)
+    return Weights(state, name, state_hash(state))
+
+
 def load(profile: profiles.Profile) -> Weights:
     """Return the pre-trained weights of a profile, and print which they are.
 
@@ -114,11 +125,9 @@ def load(profile: profiles.Profile) -> Weights:
     """
     local = profiles.folder_from("CIFAKE_WEIGHTS")
     if profile.pretrained == "offline":
-        name = "offline backbone (ResNet50, CIFAR-10 object classes)"
-        state = dequantise(load_file(OFFLINE))
+        loaded = load_offline()
     elif local:
-        name = local.name
-        state = read_file(local)
+        loaded = _weights(read_file(local), local.name)
     else:
         name = "torchvision ResNet50 IMAGENET1K_V1"
         try:
@@ -127,10 +136,9 @@ def load(profile: profiles.Profile) -> Weights:
             )
         except (OSError, RuntimeError) as error:  # no network, a refused connection, or a damaged download
             raise CifakeError(f"{name} could not be downloaded ({error}). {WAYS_TO_WEIGHTS}") from error
-    state = _backbone_only(state, name)
-    weights = Weights(state, name, state_hash(state))
-    print(f"Pre-trained weights: {weights.name}, hash {weights.hash}")
-    return weights
+        loaded = _weights(state, name)
+    print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")
+    return loaded
 
 
 def offline_metadata() -> dict[str, str]:

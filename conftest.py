@@ -1,0 +1,12 @@
+"""Tests and notebooks run in the strict environment, whatever the caller's own is."""
+
+import atexit
+import os
+import tempfile
+from pathlib import Path
+
+from cifake_utils.series import use_strict_environment
+
+_runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+atexit.register(_runs.cleanup)
+use_strict_environment(os.environ, Path(_runs.name))

@@ -1,0 +1,43 @@
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifake_utils import data
+
+
+def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
+    """Return a JPEG (PNG for RGBA) of random pixels."""
+    channels = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+    pixels = np.random.default_rng(seed).integers(0, 256, (*reversed(size), *channels), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG" if mode == "RGBA" else "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """A fresh CIFAKE_RUNS folder."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("CIFAKE_RUNS", str(folder))
+    monkeypatch.setenv("CIFAKE_PROFILE", "sample")  # put back afterwards, whatever the test's command line sets
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch, runs):
+    """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class."""
+    root, seeds = tmp_path / "cifake", itertools.count()
+    for part, count in (("train", 20), ("test", 4)):
+        for label in data.LABELS:
+            folder = root / part / label
+            folder.mkdir(parents=True)
+            for klass in range(10):
+                for number in range(count):
+                    suffix = f" ({klass + 1})" if klass else ""
+                    (folder / f"{number:04d}{suffix}.jpg").write_bytes(jpeg(next(seeds)))
+    monkeypatch.setenv("CIFAKE_DATA", str(root))
+    monkeypatch.setattr(data, "OFFICIAL_COUNTS", {"train": 400, "test": 80})
+    return root

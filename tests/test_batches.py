@@ -1,0 +1,52 @@
+import torch
+
+from cifake_utils import batches
+
+IMAGES = torch.randint(0, 256, (10, 3, 32, 32), dtype=torch.uint8)
+LABELS = torch.arange(10) % 2
+
+
+def test_normalise_matches_torchvision():
+    from torchvision.transforms.v2 import functional as F
+
+    expected = F.normalize(IMAGES.float() / 255, batches.MEAN, batches.STD)
+    result = batches.normalise(IMAGES)
+    assert torch.allclose(result, expected, atol=1e-6)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_in_order_is_every_image_unchanged():
+    found = list(batches.ImageBatches(IMAGES, LABELS, 4).in_order())
+    assert [len(labels) for _, labels in found] == [4, 4, 2]
+    assert torch.equal(torch.cat([inputs for inputs, _ in found]), batches.normalise(IMAGES))
+    assert torch.equal(torch.cat([labels for _, labels in found]), LABELS)
+
+
+def test_shuffled_is_every_image_once_and_some_of_them_mirrored():
+    numbers = torch.arange(10)
+    found = list(batches.ImageBatches(IMAGES, numbers, 4).shuffled(seed=0, epoch=0))
+    order = torch.cat([labels for _, labels in found])
+    assert sorted(order.tolist()) == list(range(10)) and order.tolist() != list(range(10))
+    inputs = torch.cat([inputs for inputs, _ in found])
+    plain, mirrored = batches.normalise(IMAGES[order]), batches.normalise(IMAGES[order].flip(3))
+    kept = [torch.equal(a, b) for a, b in zip(inputs, plain, strict=True)]
+    flipped = [torch.equal(a, b) for a, b in zip(inputs, mirrored, strict=True)]
+    assert all(a != b for a, b in zip(kept, flipped, strict=True)) and any(kept) and any(flipped)
+
+
+def test_epochs_differ_and_the_same_epoch_repeats():
+    source = batches.ImageBatches(IMAGES, torch.arange(10), 10)
+    first, again, second = (next(source.shuffled(0, epoch))[1].tolist() for epoch in (0, 0, 1))
+    assert first == again != second
+
+
+def test_features_take_the_same_images_and_sides():
+    numbers = torch.arange(10)
+    features = torch.stack([IMAGES.flatten(1).float(), IMAGES.flip(3).flatten(1).float()], 1)
+    for (x, a), (f, b) in zip(
+        batches.ImageBatches(IMAGES, numbers, 4).shuffled(1, 2),
+        batches.FeatureBatches(features, numbers, 4).shuffled(1, 2),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+        assert torch.equal(x, batches.normalise(f.view(-1, 3, 32, 32).to(torch.uint8)))

@@ -1,0 +1,95 @@
+"""What stored notebooks must be like for strict comparison to mean something."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from cifake_utils import series
+
+PATHS = sorted(series.NOTEBOOKS.glob("*.ipynb"))
+IGNORED = {"nbval-ignore-output", "nbval-skip"}
+MACHINE = re.compile(r"/(?:work|root|home|tmp|Users|usr|var|opt)/|[A-Z]:\\\\|\b0x[0-9a-f]{6,}\b|\bat 0x")
+
+
+def outputs_as_text(cell) -> str:
+    """Return the text of a cell's outputs; pictures are left out."""
+    return json.dumps(
+        [
+            {key: value for key, value in output.get("data", output).items() if not key.startswith("image/")}
+            for output in cell.outputs
+        ]
+    )
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def test_there_are_notebooks():
+    assert PATHS
+
+
+def test_every_cell_was_run_in_order(notebook):
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+
+
+def test_no_errors_and_nothing_on_stderr(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+
+
+def test_no_machine_in_the_outputs(notebook):
+    for cell in code_cells(notebook):
+        assert not MACHINE.search(outputs_as_text(cell)), cell.source
+
+
+def test_widgets_come_with_their_state(notebook):
+    views = [
+        output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    ]
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    assert set(views) <= set(widgets.get("state", {}))
+    assert bool(views) == bool(widgets)
+
+
+def test_kernel_is_plain_python3(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_most_outputs_are_compared(notebook):
+    bearing = [cell for cell in code_cells(notebook) if cell.outputs]
+    compared = [cell for cell in bearing if not IGNORED & set(cell.metadata.get("tags", []))]
+    assert len(compared) * 2 >= len(bearing), f"{len(compared)} of {len(bearing)}"
+
+
+def test_training_is_never_compared(notebook):
+    for cell in code_cells(notebook):
+        if "train_or_load(" in cell.source:
+            assert "nbval-ignore-output" in cell.metadata.get("tags", []), cell.source
+
+
+def test_anatomy(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for part in ("# ", "**What you'll do**", "**What you'll learn**", "**What you need**", "*Reads*", "*Writes*"):
+        assert part in text
+    for part in ("## Recap", "## Exercises", "*Solution", "## Further reading", "**Predict**", "**See**"):
+        assert part in text
+    assert any(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in code_cells(notebook))
+
+
+def test_tidy_is_idempotent(notebook):
+    again = nbformat.from_dict(notebook)
+    series.tidy(again)
+    assert again == notebook
