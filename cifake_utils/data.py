@@ -24,9 +24,8 @@ from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.model_selection import train_test_split
-from tqdm.auto import tqdm
 
-from cifake_utils import CifakeError, profiles, sample
+from cifake_utils import CifakeError, profiles, progress, sample
 from cifake_utils.files import replacing
 
 REAL, FAKE = 0, 1
@@ -258,7 +257,7 @@ def decode(content: bytes | Path) -> np.ndarray:
     if image.size != (SIZE, SIZE) or image.mode != "RGB":
         width, height = image.size
         raise ValueError(f"is a {width}×{height} image of mode {image.mode}; expected 32×32 RGB")
-    return np.asarray(image)
+    return np.array(image)
 
 
 def _attempt(entry: Entry) -> np.ndarray | str:
@@ -271,7 +270,7 @@ def _attempt(entry: Entry) -> np.ndarray | str:
 def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
     """Yield, for each entry, its pixels or what is wrong with it; decoded by one thread a core."""
     with ThreadPool() as pool:
-        yield from tqdm(pool.imap(_attempt, found, chunksize=256), what, len(found), unit="images", unit_scale=True)
+        yield from progress.bar(pool.imap(_attempt, found, chunksize=256), what, len(found))
 
 
 def _read(found: list[Entry], part: str) -> ImageSet:

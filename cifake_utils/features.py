@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
-from tqdm.auto import tqdm
 
-from cifake_utils import CifakeError, profiles
+from cifake_utils import CifakeError, profiles, progress
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
 from cifake_utils.files import replacing
@@ -90,7 +89,7 @@ def _compute(
 ) -> None:
     """Write statistics of all images and mirror images; files appear only when they are complete."""
     backbone.to(accelerator.device)
-    with ExitStack() as files, tqdm(total=len(images), desc=f"features {split}", unit="images") as progress:
+    with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}") as bar:
         partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()}
         arrays = {}
         for start in range(0, len(images), BATCH_SIZE):
@@ -104,6 +103,6 @@ def _compute(
                         shape = (len(images), 2, values.shape[1])
                         arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
                     arrays[name][start : start + len(batch), side] = values
-            progress.update(len(batch))
+            bar.update(len(batch))
         for array in arrays.values():
             array.flush()

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from cifake_utils import progress
 from cifake_utils.batches import ImageBatches
 
 
@@ -76,7 +76,7 @@ def fit(
 
     history, best = History(), copy.deepcopy(module.state_dict())
     start = time.perf_counter()
-    with tqdm(total=epochs * len(train.labels), unit="images", unit_scale=True, desc="training") as progress:
+    with progress.bar(total=epochs * len(train.labels), desc="training") as bar:
         for epoch in range(epochs):
             history.learning_rate.append(schedule.get_last_lr()[0])
             model.train()
@@ -88,13 +88,13 @@ def fit(
                 optimizer.step()
                 schedule.step()
                 total += batch_loss.detach() * len(labels)  # stays on the device: no waiting in the loop
-                progress.update(len(labels))
+                bar.update(len(labels))
             history.train_loss.append(total.item() / len(train.labels))
 
             logits = predict_logits(model, val)
             history.val_loss.append(F.cross_entropy(logits, val.labels).item())
             history.val_accuracy.append((logits.argmax(1) == val.labels).float().mean().item())
-            progress.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
+            bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
             if history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
             elif epoch - history.best_epoch >= patience:

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def read_file(path: Path) -> StateDict:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError) as error:
         raise CifakeError(
             f"The weights in {path} can't be read as a state dict ({str(error).splitlines()[0]}). Expected a ResNet50 "
             f"state dict, saved by safetensors (.safetensors) or torch.save (.pth). {WAYS_TO_WEIGHTS}"

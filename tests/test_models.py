@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn import functional as F
 
@@ -116,12 +117,23 @@ def test_damaged_features_are_named(model, few, runs):
         features.cached(model.backbone, few, ["pooled"], accelerator)
 
 
-def test_bfloat16_has_a_cache_of_its_own(model, few, monkeypatch):
-    plain = features.cache_folder(model.backbone, few, SAMPLE.accelerator())
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    accelerator = profiles.Profile("x", "sample", None, "offline", 1, True).accelerator()
-    assert accelerator.mixed_precision == "bf16"
-    assert features.cache_folder(model.backbone, few, accelerator) != plain
+def test_bfloat16_autocast_on_the_cpu(model, few, runs, monkeypatch):
+    plain = SAMPLE.accelerator()
+    exact = features.cached(model.backbone, few, ["pooled"], plain)["val"].float()
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+    try:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        accelerator = SAMPLE.accelerator()
+        rounded = features.cached(model.backbone, few, ["pooled"], accelerator)["val"].float()
+        difference = (rounded - exact).norm() / exact.norm()
+        assert 0 < difference < 0.05
+        batch = batches.ImageBatches(few.train.images, few.train.labels, 6)
+        history = training.fit(
+            copy.deepcopy(model), batch, batch, epochs=2, learning_rate=1e-3, accelerator=accelerator
+        )
+        assert history.train_loss[1] < history.train_loss[0]
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Constant(nn.Module):
