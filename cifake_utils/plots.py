@@ -11,6 +11,8 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from cifake_utils.data import LABELS, Cifake, ImageSet
+from cifake_utils.evaluation import accuracy_interval
+from cifake_utils.records import Record
 from cifake_utils.training import History
 
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
@@ -126,25 +128,23 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") ->
     return figure
 
 
-def overview(cifake: Cifake, paper: float, ours: float, interval: tuple[float, float]) -> Figure:
-    """Draw the README's picture: sample tiles of both labels, and the reference result beside the paper's."""
-    figure = plt.figure(figsize=(10, 3.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(2, 1))
-    rows = 4
-    panels = left.subplots(rows, 12)
-    for label, name in enumerate(LABELS):
-        for row in range(rows):
-            for column in range(6):
-                chosen = cifake.test.images[
-                    (cifake.test.labels == label) & (cifake.test.classes == row * 2 + column // 3)
-                ]
-                panels[row, label * 6 + column].imshow(chosen[column % 3].permute(1, 2, 0).numpy())
-        panels[0, label * 6 + 2].set_title(f"{name} (embedded sample)", color=COLOURS[name], loc="left", x=-1)
-    for panel in panels.flat:
-        panel.axis("off")
+def overview(cifake: Cifake, reference: Record, paper: float) -> Figure:
+    """Draw the README's picture: tiles of both labels, and a reference result with its interval beside the paper's."""
+    figure = plt.figure(figsize=(9.5, 2.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.3, 1))
+    for half, label in zip(left.subfigures(1, 2), LABELS, strict=True):
+        half.suptitle(f"{label} (embedded sample)", color=COLOURS[label], fontsize=11)
+        tiles = cifake.train.images[cifake.train.labels == LABELS.index(label)][:: len(cifake.train) // 2 // 18]
+        for axes, tile in zip(half.subplots(3, 6).flat, tiles, strict=False):
+            axes.imshow(tile.permute(1, 2, 0).numpy())
+            axes.axis("off")
+    accuracy = reference.metrics["test"]["accuracy"]
+    low, high = accuracy_interval(accuracy, len(reference.labels["test"]))
     axes = right.subplots()
-    axes.errorbar([0], [ours], [[ours - interval[0]], [interval[1] - ours]], fmt="D", color="black", capsize=4)
+    axes.errorbar([0], [accuracy], [[accuracy - low], [high - accuracy]], fmt="D", color="black", capsize=5)
     axes.plot([1], [paper], "s", color="0.5")
-    axes.set_xticks([0, 1], ["this series", "paper"])
-    axes.set(xlim=(-0.6, 1.6), ylim=(0.75, 0.95), ylabel="test accuracy", title="Frozen ResNet50 on CIFAKE")
+    for x, value in enumerate((accuracy, paper)):
+        axes.annotate(f"{value:.3f}", (x, value), (9, 0), textcoords="offset points", va="center")
+    axes.set_xticks([0, 1], ["this series", "the paper"])
+    axes.set(xlim=(-0.5, 1.7), ylim=(0.78, 0.92), ylabel="test accuracy", title="Frozen ResNet50, CIFAKE")
     return figure
