@@ -78,7 +78,7 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
 def probe_accuracy(train: torch.Tensor, val: torch.Tensor, cifake: Cifake) -> float:
     """Return the validation accuracy of a logistic regression on a few numbers an image, (N, D) for each split."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(probe.fit(train.numpy(), cifake.train.labels).score(val.numpy(), cifake.val.labels))
+    return float(probe.fit(train.numpy(), cifake.train.labels.numpy()).score(val.numpy(), cifake.val.labels.numpy()))
 
 
 def facts(cifake: Cifake, entries: dict[str, list[Entry]]) -> dict:

@@ -1,4 +1,5 @@
 import copy
+from multiprocessing.pool import ThreadPool
 
 import pytest
 import torch
@@ -106,6 +107,15 @@ def test_interrupted_pass_leaves_no_file_and_the_next_one_finishes(model, few, r
     left = {path.name for path in features.cache_folder(model.backbone, few, accelerator).iterdir()}
     assert left == {"lock", "train-pooled.npy", "train-stem_mean.npy", "train-layer1_mean.npy"}
     assert len(features.cached(model.backbone, few, ["pooled"], accelerator)) == 3
+
+
+def test_two_at_a_time_make_one_pass(model, few, runs, monkeypatch):
+    accelerator, passes, compute = SAMPLE.accelerator(), [], features._compute
+    monkeypatch.setattr(features, "_compute", lambda *arguments: passes.append(arguments[-1]) or compute(*arguments))
+    with ThreadPool(2) as pool:  # the lock is a file's: it keeps threads apart as it does processes
+        first, second = pool.map(lambda _: features.cached(model.backbone, few, ["pooled"], accelerator), range(2))
+    assert passes == ["train", "val", "test"]
+    assert all(torch.equal(first[split], second[split]) for split in first)
 
 
 def test_damaged_features_are_named(model, few, runs):

@@ -60,5 +60,7 @@ def test_neither_trivial_nor_hopeless(cifake):
             parts = cifake.splits[split].images.split(200)
             features[split] = torch.cat([backbone(normalise(x))["layer4"].mean((2, 3)) for x in parts]).numpy()
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    accuracy = probe.fit(features["train"], cifake.train.labels).score(features["test"], cifake.test.labels)
+    accuracy = probe.fit(features["train"], cifake.train.labels.numpy()).score(
+        features["test"], cifake.test.labels.numpy()
+    )
     assert 0.70 < accuracy < 0.97
