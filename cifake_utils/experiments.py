@@ -17,7 +17,7 @@ PAPER = {"batch_size": 64, "learning_rate": 1e-4, "patience": 5}
 def train_or_load(
     name: str, seed: int = 0, profile: str | profiles.Profile | None = None
 ) -> tuple[models.Detector, records.Record]:
-    """Return a trained model and the record of its run.
+    """Return a trained model, on the CPU in eval mode, and the record of its run.
 
     Trains where there is no finished run of this model and seed, on the same data and weights and with the same
     hyper-parameters, under ``CIFAKE_RUNS``; loads it otherwise. The test set is scored once, after training.
@@ -46,7 +46,7 @@ def train_or_load(
     with replacing(path.with_suffix(".safetensors")) as partial:
         save_file(model.head.state_dict(), partial)
     records.save(record, profile.runs)
-    return model.eval(), record
+    return model.cpu().eval(), record
 
 
 def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Record:

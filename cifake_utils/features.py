@@ -88,6 +88,7 @@ def _compute(
     backbone: Backbone, images: ImageSet, paths: dict[str, Path], accelerator: Accelerator, split: str
 ) -> None:
     """Write statistics of all images and mirror images; files appear only when they are complete."""
+    home = next(backbone.parameters()).device
     backbone.to(accelerator.device)
     with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}") as bar:
         partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()}
@@ -106,3 +107,4 @@ def _compute(
             bar.update(len(batch))
         for array in arrays.values():
             array.flush()
+    backbone.to(home)

@@ -83,20 +83,24 @@ def spectra(*measured: dict) -> Figure:
     return figure
 
 
-def stages(maps: dict[str, torch.Tensor]) -> Figure:
-    """Draw a backbone as a row of its feature maps: height shows width in pixels, thickness shows channels."""
+def stages(maps: dict[str, torch.Tensor], blocks: dict[str, int]) -> Figure:
+    """Draw a backbone as a row of its feature maps: height shows width in pixels, thickness shows channels.
+
+    ``blocks`` says how many residual blocks make the map of that name.
+    """
     figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
     shapes = {"image": (3, 32)} | {name: (value.shape[1], value.shape[-1]) for name, value in maps.items()}
     colours, x = sns.color_palette("viridis", len(shapes)), 0.0
     for (name, (channels, size)), colour in zip(shapes.items(), colours, strict=True):
         thickness = 1.2 * np.log2(channels + 1)
         axes.add_patch(Rectangle((x, -size / 2), thickness, size, facecolor=colour, edgecolor="black"))
-        axes.annotate(f"{name}\n{channels} × {size}×{size}", (x + thickness / 2, -19), ha="center", va="top")
+        made_by = f"\n{blocks[name]} blocks" if name in blocks else ""
+        axes.annotate(f"{name}\n{channels} × {size}×{size}{made_by}", (x + thickness / 2, -19), ha="center", va="top")
         if name != list(shapes)[-1]:
             ends = (x + thickness + 0.5, 0), (x + thickness + 7.5, 0)
             axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=12))
         x += thickness + 8
-    axes.set(xlim=(-3, x - 4), ylim=(-27, 18))
+    axes.set(xlim=(-3, x - 4), ylim=(-30, 18))
     axes.axis("off")
     return figure
 

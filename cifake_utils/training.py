@@ -99,6 +99,7 @@ def fit(
                 history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
             elif epoch - history.best_epoch >= patience:
                 break
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
     module.load_state_dict(best)
     history.seconds = time.perf_counter() - start
     return history

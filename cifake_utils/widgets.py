@@ -48,7 +48,7 @@ class QuizState:
             low, high = evaluation.accuracy_interval(self.score / len(self.images), len(self.images))
             return (
                 f"{self.score} of {len(self.images)} right. From so few images, your true accuracy lies between "
-                f"{low:.0%} and {high:.0%} (95 % interval); guessing gives 50 %."
+                f"{100 * low:.0f} % and {100 * high:.0f} % (95 % interval); guessing gives 50 %."
             )
         return f"Image {len(self.answers) + 1} of {len(self.images)}, {self.score} right so far."
 
@@ -84,8 +84,8 @@ def render_quiz(state: QuizState) -> Figure:
 def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
     """Return the quiz *real or rendered?* over ``count`` of the images."""
     state = draw_quiz(images, count, seed)
-    picture = ipywidgets.Image(format="png")
-    message = ipywidgets.Label()
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
+    message = ipywidgets.HTML()
     buttons = {
         REAL: ipywidgets.Button(description="photograph", icon="camera"),
         FAKE: ipywidgets.Button(description="rendered", icon="magic"),

@@ -1,4 +1,6 @@
 import json
+import sys
+import types
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -214,6 +216,19 @@ def test_fetch_asks_the_hub_for_the_shards(runs, monkeypatch):
     assert data.fetch() == runs / "cifake"
     assert asked["repo"] == "dragonintelligence/CIFAKE-image-dataset" and asked["repo_type"] == "dataset"
     assert asked["local_dir"] == runs / "cifake" and asked["allow_patterns"] == ["*.parquet"]
+
+
+def test_kaggle_needs_its_package_and_fills_the_same_folder(runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it were not installed
+    assert "pip install kagglehub" in message(lambda: data.fetch("kaggle"))
+    asked = {}
+    hub = types.SimpleNamespace(dataset_download=lambda name, **options: asked.update(name=name, **options))
+    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    assert data.fetch("kaggle") == runs / "cifake"
+    assert asked == {
+        "name": "birdy654/cifake-real-and-ai-generated-synthetic-images",
+        "output_dir": str(runs / "cifake"),
+    }
 
 
 def test_command_line_prints_one_paragraph(tree, monkeypatch, capsys):

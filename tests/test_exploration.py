@@ -66,7 +66,7 @@ def test_quiz_counts_answers_and_ends(cifake):
         assert len(widgets.render_quiz(state).axes) == 1
         state.answers.append(answer)
     assert state.finished and state.score == 3
-    assert state.message().startswith("3 of 4 right. From so few images, your true accuracy lies between 30% and 95%")
+    assert state.message().startswith("3 of 4 right. From so few images, your true accuracy lies between 30 % and 95 %")
     titles = [axes.get_title() for axes in widgets.render_quiz(state).axes if axes.get_title()]
     assert titles == [f"{data.LABELS[label]} {'✗' if place == 1 else '✓'}" for place, label in enumerate(truth)]
 

@@ -138,10 +138,11 @@ def test_bfloat16_autocast_on_the_cpu(model, few, runs, monkeypatch):
         difference = (rounded - exact).norm() / exact.norm()
         assert 0 < difference < 0.05
         batch = batches.ImageBatches(few.train.images, few.train.labels, 6)
-        history = training.fit(
-            copy.deepcopy(model), batch, batch, epochs=2, learning_rate=1e-3, accelerator=accelerator
-        )
+        trained = copy.deepcopy(model)
+        history = training.fit(trained, batch, batch, epochs=2, learning_rate=1e-3, accelerator=accelerator)
         assert history.train_loss[1] < history.train_loss[0]
+        inputs = batches.normalise(few.test.images)
+        assert torch.equal(trained(inputs), trained.head(trained.features(inputs)))  # autocast ended with the training
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 
