@@ -7,6 +7,7 @@ Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
 import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -108,7 +109,7 @@ class Entry(NamedTuple):
 
     name: str
     origin: str
-    content: bytes | Path
+    content: bytes | str
 
 
 # --- finding ---------------------------------------------------------------------------------------------
@@ -133,13 +134,7 @@ def entries(folder: Path) -> dict[str, list[Entry]]:
     Entries are sorted by name. Raises `CifakeError` for a folder that is neither a Kaggle tree nor parquet
     shards, for an empty label folder, a half-finished download, and labels whose meaning can't be known.
     """
-    unfinished = sorted(folder.rglob("*.incomplete"))
-    if unfinished:
-        raise CifakeError(
-            f"{folder} holds a half-finished download ({unfinished[0].name}). "
-            "Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
-        )
-    if (folder / "train").is_dir() and not list(folder.rglob("*.parquet")):
+    if any((folder / part / label).is_dir() for part in OFFICIAL_COUNTS for label in LABELS):
         parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
     else:
         parts = {part: _parquet_entries(shards) for part, shards in _shards(folder).items()}
@@ -153,19 +148,27 @@ def _tree_parts(folder: Path) -> list[str]:
 def _tree_entries(folder: Path) -> list[Entry]:
     found = []
     for label in LABELS:
-        files = [path for path in sorted((folder / label).glob("*")) if not path.name.startswith(".")]
+        there = (folder / label).is_dir()
+        files = [name for name in os.listdir(folder / label) if not name.startswith(".")] if there else []
         if not files:
-            state = "empty" if (folder / label).is_dir() else "missing"
+            state = "empty" if there else "missing"
             raise CifakeError(
                 f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} "
                 f"part. {WAYS_TO_CIFAKE}"
             )
-        found += [Entry(f"{label}/{path.name}", str(path), path) for path in files]
+        paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
+        found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
     return found
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's."""
+    unfinished = sorted(folder.rglob("*.incomplete"))
+    if unfinished:
+        raise CifakeError(
+            f"{folder} holds a half-finished download ({unfinished[0].name}). "
+            "Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
+        )
     shards = {part: [] for part in OFFICIAL_COUNTS}
     for path in sorted(folder.rglob("*.parquet")):
         for part, found in shards.items():
@@ -245,7 +248,7 @@ def class_of(name: str) -> int:
     return number if number in range(len(CLASS_NAMES)) else UNKNOWN_CLASS
 
 
-def decode(content: bytes | Path) -> np.ndarray:
+def decode(content: bytes | str | Path) -> np.ndarray:
     """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
@@ -326,7 +329,7 @@ def _source_key(found: dict[str, list[Entry]]) -> str:
     digest = hashlib.sha256(f"{VALIDATION_SHARE} {SPLIT_SEED}".encode())
     for part, items in found.items():
         for entry in items:
-            size = len(entry.content) if isinstance(entry.content, bytes) else entry.content.stat().st_size
+            size = len(entry.content) if isinstance(entry.content, bytes) else os.stat(entry.content).st_size
             digest.update(f"{part}/{entry.name} {size}\n".encode())
     return digest.hexdigest()[:16]
 
