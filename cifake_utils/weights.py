@@ -79,8 +79,8 @@ def read_file(path: Path) -> StateDict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError) as error:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, TypeError) as error:
         raise CifakeError(
             f"The weights in {path} can't be read as a state dict ({str(error).splitlines()[0]}). Expected a ResNet50 "
             f"state dict, saved by safetensors (.safetensors) or torch.save (.pth). {WAYS_TO_WEIGHTS}"

@@ -41,7 +41,8 @@ def test_local_file(tmp_path, monkeypatch, suffix):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(None, "no such file"), (b"junk", "can't be read"), ({"a": torch.ones(1)}, "conv1.weight")]
+    ("content", "reason"),
+    [(None, "no such file"), (b"junk", "can't be read"), ({"a": torch.ones(1)}, "conv1.weight"), (3, "can't be read")],
 )
 def test_bad_local_file(tmp_path, monkeypatch, content, reason):
     path = tmp_path / "bad.pth"
