@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 
-from cifake_utils import CifakeError, data, experiments, profiles, series
+from cifake_utils import CifakeError, data, experiments, profiles, records, series
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_data(action: str, source: str | None) -> int:
+    """Carry out ``data fetch``, ``data info`` or ``data verify``; return the exit status."""
     if action == "fetch":
         print(f"CIFAKE is in {data.fetch(source)}")
     elif action == "info":
@@ -43,7 +44,8 @@ def run_data(action: str, source: str | None) -> int:
     return 0
 
 
-def show(record) -> None:
+def show(record: records.Record) -> None:
+    """Print what a run was made of and what came out."""
     print(f"{record.name}, profile {record.profile}, {record.data} {record.data_hash}, weights {record.weights}")
     print(f"{'':<12}{'validation':>12}{'test':>12}")
     for metric in record.metrics["test"]:
@@ -63,9 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.store:
             series.store()
         else:
-            folder = profiles.active().runs / "notebooks"
-            series.run(folder)
-            print(f"The executed notebooks are in {folder}")
+            runs = profiles.active().runs
+            series.run(runs / "notebooks")
+            for path in sorted(runs.glob("*-seed*.json")):
+                record = records.read(path)
+                print(f"{record.name:<40}{record.metrics['test']['accuracy']:>7.3f} test accuracy on {record.data}")
+            print(f"The executed notebooks and the records are in {runs}")
     except CifakeError as error:
         print(textwrap.fill(str(error), 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
         return 1

@@ -219,7 +219,7 @@ def _shard_entries(shard: Path) -> list[Entry]:
                 f"The label {label} of {origin} can't be told: {what}. A shard needs class names REAL and FAKE in "
                 f"its `huggingface` metadata, or image paths like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
             )
-        found.append(Entry(f"{claims.pop()}/{file or f'row {row:06d}'}", origin, content or b""))
+        found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
     return found
 
 

@@ -66,11 +66,26 @@ def test_parquet_gives_the_same_data_whatever_its_label_order(tree, tmp_path, mo
     assert data.load(FULL).hash == expected.hash
 
 
+@pytest.mark.parametrize("pattern", ["data/train-0000{}-of-00002-abc.parquet", "default/train/000{}.parquet"])
+def test_parquet_in_several_shards(tree, tmp_path, monkeypatch, pattern):
+    expected = data.load(FULL)
+    folder = shards(tree, tmp_path / "shards")
+    whole = pq.read_table(folder / "train.parquet")
+    for number, rows in enumerate((whole.slice(0, 150), whole.slice(150))):
+        path = folder / pattern.format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path)
+    (folder / "train.parquet").unlink()
+    monkeypatch.setenv("CIFAKE_DATA", str(folder))
+    assert data.load(FULL).hash == expected.hash
+
+
 def test_parquet_without_names_has_labels_but_no_classes(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", paths=False)))
     cifake = data.load(FULL)
     assert cifake.test.labels.sum() == 40
     assert (cifake.test.classes == data.UNKNOWN_CLASS).all()
+    assert len(set(cifake.test.names)) == 80
 
 
 def test_second_load_reads_the_cache_and_a_changed_source_does_not(tree, monkeypatch):
