@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import nbformat
@@ -35,8 +35,8 @@ def use_strict_environment(environment: MutableMapping[str, str], runs: Path) ->
     }
 
 
-def run(folder: Path, report: Callable[[str], None] = print) -> None:
-    """Execute every notebook in the current environment and write the results into ``folder``.
+def run(folder: Path) -> None:
+    """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
 
     A notebook that fails is written as far as it came, and a `CifakeError` says where to look.
     """
@@ -61,7 +61,7 @@ def run(folder: Path, report: Callable[[str], None] = print) -> None:
             tidy(notebook)
             with replacing(folder / path.name) as partial:
                 nbformat.write(notebook, partial)
-        report(f"{path.stem:<40}{time.perf_counter() - start:>7.1f} s")
+        print(f"{path.stem:<40}{time.perf_counter() - start:>7.1f} s")
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
