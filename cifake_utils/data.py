@@ -248,10 +248,15 @@ def class_of(name: str) -> int:
     return number if number in range(len(CLASS_NAMES)) else UNKNOWN_CLASS
 
 
-def decode(content: bytes | str | Path) -> np.ndarray:
+def open_image(content: bytes | str) -> Image.Image:
+    """Open an encoded image, given as its bytes or its path, without decoding its pixels."""
+    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+
+
+def decode(content: bytes | str) -> np.ndarray:
     """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with open_image(content) as image:
             image.load()
     except UnidentifiedImageError:
         raise ValueError("is not an image") from None
@@ -371,10 +376,9 @@ def _load_cache(path: Path) -> tuple[dict[str, ImageSet], str]:
     return splits, metadata["hash"]
 
 
-def source_folder(profile: profiles.Profile | None = None) -> Path:
+def source_folder(profile: str | profiles.Profile | None = None) -> Path:
     """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
-    profile = profile or profiles.active()
-    return sample.build() if profile.data == "sample" else find()
+    return sample.build() if profiles.resolve(profile).data == "sample" else find()
 
 
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
@@ -387,7 +391,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
     CifakeError
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
-    profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
+    profile = profiles.resolve(profile)
     source = source_folder(profile)
     found = entries(source)
     for part, wanted in ({} if profile.data == "sample" else OFFICIAL_COUNTS).items():

@@ -1,6 +1,7 @@
 """One call that trains a named model, or loads what an earlier run left."""
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -31,7 +32,7 @@ def train_or_load(
     profile : str or Profile, optional
         Default: the active one.
     """
-    profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
+    profile = profiles.resolve(profile)
     model = models.build(name, profile, seed)
     cifake = data.load(profile)
     hyperparameters = PAPER | {"preset": "paper", "epochs": profile.epochs}
@@ -52,7 +53,7 @@ def train_or_load(
 def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Record:
     accelerator = profile.accelerator()
     start = time.perf_counter()
-    cached = features.cached(model.backbone, cifake, list(model.statistics), accelerator)
+    cached = features.cached(model.backbone, cifake, model.statistics, accelerator)
     feature_seconds = time.perf_counter() - start
     splits = {
         split: FeatureBatches(cached[split], images.labels, hyperparameters["batch_size"], accelerator.device)
@@ -80,7 +81,7 @@ def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Recor
         weights_hash=model.weights_hash,
         hyperparameters=hyperparameters,
         seconds={"features": feature_seconds, "training": history.seconds},
-        curves=history.to_dict(),
+        curves=asdict(history),
         metrics={split: evaluation.score(probabilities[split], labels[split]) for split in probabilities},
         probabilities=probabilities,
         labels=labels,

@@ -1,16 +1,15 @@
 """What can be read off the images before any network: colour, spectrum, compression, duplicates."""
 
-import io
 from collections import Counter
 
 import numpy as np
 import torch
-from PIL import Image, JpegImagePlugin
+from PIL import JpegImagePlugin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cifake_utils.data import LABELS, Cifake, Entry, ImageSet, label_of
+from cifake_utils.data import LABELS, Cifake, Entry, ImageSet, label_of, open_image
 
 Z95 = 1.96  # half-width of a 95 % interval of a mean, in standard errors
 
@@ -63,8 +62,7 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
     """Count, for each label, the JPEG settings of encoded images: chroma subsampling and first table entries."""
     counts = {label: Counter() for label in LABELS}
     for entry in entries:
-        source = io.BytesIO(entry.content) if isinstance(entry.content, bytes) else entry.content
-        with Image.open(source) as image:
+        with open_image(entry.content) as image:
             if image.format != "JPEG":
                 setting = image.format
             else:

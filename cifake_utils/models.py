@@ -3,7 +3,7 @@
 Architecture: He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016, as torchvision builds it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -53,8 +53,8 @@ class Detector(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-    statistics : mapping of str to Statistic
-        What the head sees, in this order.
+    statistics : list of str
+        What the head sees, in this order: keys of `STATISTICS`.
     head : nn.Module
         (N, D) to (N, 2).
     frozen : bool
@@ -67,7 +67,7 @@ class Detector(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        statistics: Mapping[str, Statistic],
+        statistics: list[str],
         head: nn.Module,
         *,
         frozen: bool,
@@ -76,7 +76,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.statistics = dict(statistics)
+        self.statistics = statistics
         self.frozen = frozen
         self.weights_name, self.weights_hash = weights_name, weights_hash
         if frozen:
@@ -93,7 +93,7 @@ class Detector(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the head sees of normalised images: (N, D)."""
         maps = self.backbone(images)
-        return torch.cat([statistic(maps) for statistic in self.statistics.values()], 1)
+        return torch.cat([STATISTICS[name](maps) for name in self.statistics], 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
@@ -106,7 +106,7 @@ def _transfer(profile: profiles.Profile) -> Detector:
     backbone.load_state_dict(pretrained.state)
     return Detector(
         backbone,
-        {"pooled": STATISTICS["pooled"]},
+        ["pooled"],
         nn.Linear(2048, 2),
         frozen=True,
         weights_name=pretrained.name,
@@ -124,7 +124,7 @@ def build(name: str, profile: str | profiles.Profile | None = None, seed: int = 
     """
     if name not in BUILDERS:
         raise CifakeError(f"There is no model {name!r}; choose one of: {', '.join(BUILDERS)}.")
-    profile = profiles.get(profile) if isinstance(profile, str) else profile or profiles.active()
+    profile = profiles.resolve(profile)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return BUILDERS[name](profile)

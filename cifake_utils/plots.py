@@ -13,7 +13,6 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.records import Record
-from cifake_utils.training import History
 
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
@@ -105,9 +104,8 @@ def stages(maps: dict[str, torch.Tensor], blocks: dict[str, int]) -> Figure:
     return figure
 
 
-def curves(history: History | dict, title: str = "") -> Figure:
-    """Plot losses and validation accuracy against the epoch; a dotted line marks the weights that were kept."""
-    history = history.to_dict() if isinstance(history, History) else history
+def curves(history: dict, title: str = "") -> Figure:
+    """Plot the curves of a record against the epoch; a dotted line marks the weights that were kept."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
     epochs = np.arange(1, len(history["val_loss"]) + 1)
     left.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")

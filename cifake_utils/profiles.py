@@ -76,6 +76,11 @@ def active() -> Profile:
     return get(os.environ.get("CIFAKE_PROFILE") or "sample")
 
 
+def resolve(profile: str | Profile | None) -> Profile:
+    """Return a profile given itself or its name, the active one where None is given."""
+    return get(profile) if isinstance(profile, str) else profile or active()
+
+
 def folder_from(variable: str) -> Path | None:
     """Return the path an environment variable holds, None where it is unset.
 

@@ -35,7 +35,7 @@ class Record:
     seconds : dict of str to float
         Wall time by stage.
     curves : dict
-        `training.History` as a dictionary.
+        The fields of `training.History`.
     metrics : dict of str to dict
         `evaluation.score` for ``val`` and ``test``.
     probabilities, labels : dict of str to np.ndarray
@@ -111,9 +111,9 @@ def reference(name: str, seed: int = 0) -> Record:
     return read(path)
 
 
-def latest(name: str, profile: profiles.Profile | None = None) -> Record:
+def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
     """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one."""
-    profile = profile or profiles.active()
+    profile = profiles.resolve(profile)
     paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         raise CifakeError(
@@ -123,9 +123,9 @@ def latest(name: str, profile: profiles.Profile | None = None) -> Record:
     return read(paths[-1])
 
 
-def save_summary(name: str, values: dict, profile: profiles.Profile | None = None) -> Path:
-    """Write measured numbers (JSON types only) as ``NAME.json`` among the profile's runs, and return its path."""
-    path = (profile or profiles.active()).runs / f"{name}.json"
+def save_summary(name: str, values: dict) -> Path:
+    """Write measured numbers (JSON types) as ``NAME.json`` among the active profile's runs, and return its path."""
+    path = profiles.active().runs / f"{name}.json"
     _write_json(path, values | {"versions": versions()})
     return path
 

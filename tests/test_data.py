@@ -49,7 +49,7 @@ def test_tree_becomes_stratified_tensors(tree):
 def test_pixels_are_those_of_the_named_file(tree):
     cifake = data.load(FULL)
     for row in (0, 41, 79):
-        expected = data.decode(tree / "test" / cifake.test.names[row])
+        expected = data.decode(str(tree / "test" / cifake.test.names[row]))
         assert torch.equal(cifake.test.images[row], torch.from_numpy(expected).permute(2, 0, 1))
 
 

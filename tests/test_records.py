@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from cifake_utils import CifakeError, evaluation, profiles, records
+
+
+def record(**changes):
+    probabilities = {split: np.array([0.25, 0.75], np.float16) for split in ("val", "test")}
+    labels = {split: np.array([0, 1], np.uint8) for split in probabilities}
+    values = {
+        "model": "m",
+        "profile": "sample",
+        "seed": 3,
+        "data": "sample",
+        "data_hash": "d",
+        "weights": "w",
+        "weights_hash": "h",
+        "hyperparameters": {"epochs": 1},
+        "seconds": {"training": 1.0},
+        "curves": {"val_loss": [0.5]},
+        "metrics": {split: evaluation.score(probabilities[split], labels[split]) for split in labels},
+        "probabilities": probabilities,
+        "labels": labels,
+    }
+    return records.Record(**values | changes)
+
+
+def test_record_round_trip(tmp_path):
+    first = record()
+    path = records.save(first, tmp_path)
+    again = records.read(path)
+    assert path.name == "m-seed3.json" and again.metrics == first.metrics and again.versions == first.versions
+    for split in ("val", "test"):
+        assert np.array_equal(again.probabilities[split], first.probabilities[split])
+        assert again.probabilities[split].dtype == np.float16 and again.labels[split].dtype == np.uint8
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m-seed3.json", "m-seed3.npz"]
+
+
+def test_failed_write_keeps_the_old_record(tmp_path):
+    path = records.save(record(), tmp_path)
+    with pytest.raises(TypeError):
+        records.save(record(hyperparameters={"epochs": object()}), tmp_path)
+    assert records.read(path).hyperparameters == {"epochs": 1}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_missing_and_broken_records(runs):
+    with pytest.raises(CifakeError, match="python -m cifake_utils train m"):
+        records.latest("m")
+    with pytest.raises(CifakeError, match="resnet50_transfer-seed0"):
+        records.reference("m")
+    records.save(record(), profiles.active().runs)
+    assert records.latest("m").seed == 3
+    (profiles.active().runs / "m-seed3.json").write_text("{")
+    with pytest.raises(CifakeError, match=r"m-seed3.json is not a readable record"):
+        records.latest("m")
+
+
+@pytest.mark.parametrize("path", sorted(records.REFERENCE.glob("*-seed*.json")), ids=lambda path: path.stem)
+def test_reference_metrics_follow_from_reference_probabilities(path):
+    reference = records.read(path)
+    assert reference.data == "CIFAKE" and reference.profile == "full"
+    for split, metrics in reference.metrics.items():
+        labels = reference.labels[split]
+        assert len(labels) == 20_000 and labels.sum() == 10_000
+        assert evaluation.score(reference.probabilities[split], labels) == pytest.approx(metrics, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reference_transfer_beats_the_paper(seed):
+    assert records.reference("resnet50_transfer", seed).metrics["test"]["accuracy"] >= 0.880
