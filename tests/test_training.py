@@ -53,42 +53,39 @@ def run_small(checkpoint=None, train=None, **options):
     return history, {**module.state_dict(), **loss.state_dict()}
 
 
-class Killed(batches.ImageBatches):
-    """Batches during one of which, counted over the whole run, the process is killed."""
-
-    moment = None
-
-    def shuffled(self, seed, epoch):
-        for step, batch in enumerate(super().shuffled(seed, epoch)):
-            if (epoch, step) == self.moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield batch
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed_run(checkpoint, moment, result):
-    """Train in a process of its own; kill it at ``moment``; write what came out where it comes so far."""
+    """Train in a process of its own, kill it at ``moment``, write what came out if it comes so far."""
     torch.set_num_threads(1)
     where, number = moment
-    train, writes = few_images(49, 0), iter(range(100))
-    if where == "step":
-        train.__class__, Killed.moment = Killed, number
-    save_file, replace = checkpoints.save_file, os.replace
+    shuffled, save_file, replace = batches.ImageBatches.shuffled, checkpoints.save_file, os.replace
+    steps, writes = [], iter(range(100))
 
-    def save_half(tensors, path, metadata):
+    def die_at_a_step(self, seed, epoch):
+        for step, batch in enumerate(shuffled(self, seed, epoch)):
+            if where == "step" and (epoch, step) == number:
+                die()
+            steps.append((epoch, step))
+            yield batch
+
+    def die_when_half_is_written(tensors, path, metadata):
         save_file(tensors, path, metadata)
         if where == "writing" and next(writes) == number:
             os.truncate(path, os.path.getsize(path) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
-    def replace_and_die(source, target):
+    def die_when_all_is_written(source, target):
         replace(source, target)
         if where == "written" and next(writes) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
-    checkpoints.save_file, os.replace = save_half, replace_and_die
-    history, state = run_small(checkpoint, train)
-    os.replace = replace
-    torch.save((history.__dict__, state), result)
+    batches.ImageBatches.shuffled = die_at_a_step
+    checkpoints.save_file, os.replace = die_when_half_is_written, die_when_all_is_written
+    history, state = run_small(checkpoint)
+    torch.save((history.__dict__, state, len(steps)), result)
 
 
 def test_a_run_killed_at_any_moment_ends_like_one_never_killed(tmp_path):
@@ -109,7 +106,8 @@ def test_a_run_killed_at_any_moment_ends_like_one_never_killed(tmp_path):
             process.start()
             process.join(60)
             assert process.exitcode == (0 if moment[0] == "never" else -signal.SIGKILL), moment
-    (history, state), (again, same) = (torch.load(path, weights_only=True) for path in (whole, resumed))
+    (history, state, steps), (again, same, rest) = (torch.load(path, weights_only=True) for path in (whole, resumed))
+    assert (steps, rest) == (6 * 6, 2 * 6)  # the last process went on from the end of the fourth epoch
     assert again == history and len(history["val_loss"]) == len(history["terms"]["alpha"]) == 6
     assert list(same) == list(state) and all(torch.equal(same[name], state[name]) for name in state)
     assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.name, resumed.name, whole.name]
