@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
 from cifake_utils.batches import FeatureBatches, ImageBatches
 from cifake_utils.files import replacing
+from cifake_utils.weights import Weights
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
 # and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end.
@@ -70,6 +72,8 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     experiment = _experiment(name)
     architecture = models.MODELS[experiment.model or name]
     settings = PRESETS[experiment.preset] | {"preset": experiment.preset}
+    if not architecture.frozen and profile.batch_size:
+        settings["batch_size"] = profile.batch_size
     if architecture.frozen:
         settings["epochs"] = profile.epochs
     elif architecture.start == "rotation":
@@ -117,7 +121,8 @@ def train_or_load(
         backbone, pretext = start, {}
         if architecture.start == "rotation" and (architecture.frozen or not finished):
             pretext_seed = 0 if architecture.frozen else seed
-            options = _fit_options(PRESETS[PRETEXT_PRESET])
+            batch_size = profile.batch_size or PRESETS[PRETEXT_PRESET]["batch_size"]
+            options = _fit_options(PRESETS[PRETEXT_PRESET]) | {"batch_size": batch_size}
             backbone, pretext = rotation.pretrained(start, cifake, profile, pretext_seed, options)
         model = models.build(model_name, profile, seed, backbone)
         learned = model.head if model.frozen else model
@@ -126,53 +131,68 @@ def train_or_load(
             learned.load_state_dict(load_file(weights_file))
             return model.eval(), record
 
-        accelerator = profile.accelerator()
-        splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator)
-        combined = _experiment(name).combined_loss
-        splits["train"].stratified = combined is not None
-        history = training.fit(
-            learned,
-            splits["train"],
-            splits["val"],
-            epochs=settings["epochs"],
-            seed=seed,
-            accelerator=accelerator,
-            loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
-            checkpoint=unfinished,
-            **_fit_options(PRESETS[settings["preset"]], batch_size=False),
-        )
-        details = {"precision": accelerator.mixed_precision, "trained": f"{backbone.name}, hash {backbone.hash}"}
+        record = _train(name, seed, profile, cifake, start, model, checkpoint=unfinished)
+        record.details["trained"] = f"{backbone.name}, hash {backbone.hash}"
         if pretext:
-            seconds["pretext"], details["pretext"] = pretext["curves"]["seconds"], pretext
-        probabilities = {split: training.predict(learned, splits[split]) for split in ("val", "test")}
-        labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
-        if settings.get("mirror_average"):
-            details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])
-            for split, one_sided in probabilities.items():
-                probabilities[split] = (one_sided + training.predict(learned, splits[split], mirrored=True)) / 2
-        probabilities = {split: values.astype(np.float16) for split, values in probabilities.items()}
-        record = records.Record(
-            model=name,
-            profile=profile.name,
-            seed=seed,
-            data=cifake.source,
-            data_hash=cifake.hash,
-            weights=start.name,
-            weights_hash=start.hash,
-            hyperparameters=settings,
-            seconds=seconds | {"training": history.seconds},
-            curves=asdict(history),
-            metrics={split: evaluation.score(probabilities[split], labels[split]) for split in probabilities},
-            probabilities=probabilities,
-            labels=labels,
-            details=details,
-        )
+            record.seconds["pretext"], record.details["pretext"] = pretext["curves"]["seconds"], pretext
         model.cpu().eval()
         with replacing(weights_file) as partial:
             save_file({key: value.contiguous() for key, value in learned.state_dict().items()}, partial)
         records.save(record, profile.runs)
         unfinished.unlink(missing_ok=True)
         return model, record
+
+
+def _train(
+    name: str,
+    seed: int,
+    profile: profiles.Profile,
+    cifake: data.Cifake,
+    start: Weights,
+    model: models.Detector,
+    checkpoint: Path,
+) -> records.Record:
+    """Train a model in place and score it."""
+    settings, accelerator = hyperparameters(name, profile), profile.accelerator()
+    learned = model.head if model.frozen else model
+    splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator)
+    combined = _experiment(name).combined_loss
+    splits["train"].stratified = combined is not None
+    history = training.fit(
+        learned,
+        splits["train"],
+        splits["val"],
+        epochs=settings["epochs"],
+        seed=seed,
+        accelerator=accelerator,
+        loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
+        checkpoint=checkpoint,
+        **_fit_options(PRESETS[settings["preset"]]),
+    )
+    details = {"precision": accelerator.mixed_precision}
+    probabilities = {split: training.predict(learned, splits[split]) for split in ("val", "test")}
+    labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
+    if settings.get("mirror_average"):
+        details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])
+        for split, one_sided in probabilities.items():
+            probabilities[split] = (one_sided + training.predict(learned, splits[split], mirrored=True)) / 2
+    probabilities = {split: values.astype(np.float16) for split, values in probabilities.items()}
+    return records.Record(
+        model=name,
+        profile=profile.name,
+        seed=seed,
+        data=cifake.source,
+        data_hash=cifake.hash,
+        weights=start.name,
+        weights_hash=start.hash,
+        hyperparameters=settings,
+        seconds=seconds | {"training": history.seconds},
+        curves=asdict(history),
+        metrics={split: evaluation.score(probabilities[split], labels[split]) for split in probabilities},
+        probabilities=probabilities,
+        labels=labels,
+        details=details,
+    )
 
 
 def _batches(
@@ -192,10 +212,9 @@ def _batches(
     }, {"features": time.perf_counter() - start}
 
 
-def _fit_options(preset: dict, batch_size: bool = True) -> dict:
-    """Return the part of a preset that `training.fit` takes, and the batch size."""
-    left_out = {"mirror_average"} | (set() if batch_size else {"batch_size"})
-    return {key: value for key, value in preset.items() if key not in left_out}
+def _fit_options(preset: dict) -> dict:
+    """Return the part of a preset that `training.fit` takes."""
+    return {key: value for key, value in preset.items() if key not in {"batch_size", "mirror_average"}}
 
 
 def _experiment(name: str) -> Experiment:

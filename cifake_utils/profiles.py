@@ -35,6 +35,8 @@ class Profile:
     epochs_pretext : int
         Epochs of the rotation pretext. A model without a pretext learns for ``epochs_pretext + epochs_full``, so
         that all fully trained models take as many steps.
+    batch_size : int, optional
+        Where all layers learn, in place of the preset's: few images need small batches to make enough steps.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Profile:
     cpu: bool
     epochs_full: int = 1
     epochs_pretext: int = 1
+    batch_size: int | None = None
 
     @property
     def runs(self) -> Path:
@@ -64,7 +67,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("sample", "sample", None, "offline", 200, cpu=True, epochs_full=2, epochs_pretext=2),
+        Profile("sample", "sample", None, "offline", 200, cpu=True, batch_size=32),
         Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", 20, cpu=False, epochs_full=3, epochs_pretext=3),
         Profile("full", "CIFAKE", None, "imagenet", 20, cpu=False, epochs_full=4, epochs_pretext=5),
     )
