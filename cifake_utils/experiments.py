@@ -1,18 +1,90 @@
-"""One call that trains a named model, or loads what an earlier run left."""
+"""The named runs of the series, and one call that trains such a run or loads what an earlier one left."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
-from cifake_utils import data, evaluation, features, models, profiles, records, training
-from cifake_utils.batches import FeatureBatches
+from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
+from cifake_utils.batches import FeatureBatches, ImageBatches
 from cifake_utils.files import replacing
+from cifake_utils.weights import Weights
 
-# The paper gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine and the
-# patience are our assumptions.
-PAPER = {"batch_size": 64, "learning_rate": 1e-4, "patience": 5}
+# How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
+# and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end.
+PRESETS = {
+    "paper": {"batch_size": 64, "learning_rate": 1e-4, "patience": 5},
+    "strong": {
+        "batch_size": 128,
+        "learning_rate": 5e-4,
+        "weight_decay": 0.01,
+        "schedule": "one_cycle",
+        "max_norm": 5.0,
+        "patience": None,
+        "mirror_average": True,  # P(FAKE) is the mean over an image and its mirror image, in val and test alike
+    },
+}
+PRETEXT_PRESET = "strong"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, and how.
+
+    Attributes
+    ----------
+    about : str
+        One line.
+    preset : str
+        Key of `PRESETS`.
+    model : str, optional
+        Key of `models.MODELS`; default: the experiment's own name.
+    combined_loss : dict, optional
+        Options of `losses.CombinedLoss`, which takes the place of plain cross-entropy; batches are stratified then.
+    """
+
+    about: str
+    preset: str = "paper"
+    model: str | None = None
+    combined_loss: dict | None = None
+
+
+EXPERIMENTS = {
+    "resnet50_scratch": Experiment("model 1 of the paper", "strong"),
+    "resnet50_transfer": Experiment("model 2 of the paper"),
+    "resnet50_rotation": Experiment("model 5 of the paper: pretext and fine-tuning", "strong"),
+    "resnet50_finetuned": Experiment("control: ImageNet weights fine-tuned as long as model 5 in all", "strong"),
+    "resnet50_rotation_frozen": Experiment("control: what the rotation backbone (of seed 0) knows by itself"),
+    "resnet50_projection": Experiment("control: projection head, cross-entropy only"),
+    "resnet50_projection_loss": Experiment(
+        "control: projection head, combined loss, no fractal", model="resnet50_projection", combined_loss={}
+    ),
+}
+
+
+def hyperparameters(name: str, profile: profiles.Profile) -> dict:
+    """Return everything that a record of this experiment says about its training: JSON types."""
+    experiment = _experiment(name)
+    architecture = models.MODELS[experiment.model or name]
+    settings = PRESETS[experiment.preset] | {"preset": experiment.preset}
+    if not architecture.frozen and profile.batch_size:
+        settings["batch_size"] = profile.batch_size
+    if architecture.frozen:
+        settings["epochs"] = profile.epochs
+    elif architecture.start == "rotation":
+        settings["epochs"] = profile.epochs_full
+    else:
+        settings["epochs"] = profile.epochs_full + profile.epochs_pretext
+    if architecture.start == "rotation":
+        settings["pretext"] = {"preset": PRETEXT_PRESET, "epochs": profile.epochs_pretext}
+    if experiment.combined_loss is not None:
+        settings["combined_loss"] = experiment.combined_loss
+    return settings
 
 
 def train_or_load(
@@ -20,69 +92,132 @@ def train_or_load(
 ) -> tuple[models.Detector, records.Record]:
     """Return a trained model, on the CPU in eval mode, and the record of its run.
 
-    Trains where there is no finished run of this model and seed, on the same data and weights and with the same
-    hyper-parameters, under ``CIFAKE_RUNS``; loads it otherwise. The test set is scored once, after training.
+    Trains where there is no finished run of this experiment and seed, on the same data and weights and with the same
+    hyper-parameters, under ``CIFAKE_RUNS``; loads it otherwise. A training that was stopped goes on. The test set
+    is scored once, after training.
 
     Parameters
     ----------
     name : str
-        A key of `models.BUILDERS`.
+        A key of `EXPERIMENTS`; another one is a `CifakeError` that lists them.
     seed : int
-        Fixes initial values, order and flips.
+        Fixes initial values, order, flips and turns. A frozen rotation backbone is always that of seed 0.
     profile : str or Profile, optional
         Default: the active one.
     """
     profile = profiles.resolve(profile)
-    model = models.build(name, profile, seed)
+    settings = hyperparameters(name, profile)
+    model_name = _experiment(name).model or name
+    architecture = models.MODELS[model_name]
     cifake = data.load(profile)
-    hyperparameters = PAPER | {"preset": "paper", "epochs": profile.epochs}
+    start = models.starting_weights(model_name, profile)
     path = profile.runs / f"{name}-seed{seed}.json"
-    if path.exists():
-        record = records.read(path)
-        made_from = (record.data_hash, record.weights_hash, record.hyperparameters)
-        if made_from == (cifake.hash, model.weights_hash, hyperparameters):
-            model.head.load_state_dict(load_file(path.with_suffix(".safetensors")))
+    unfinished = profile.runs / "unfinished" / f"{path.stem}.safetensors"
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(unfinished.with_suffix(".lock")):  # a second process waits here and then finds the run
+        record = records.read(path) if path.exists() else None
+        made_from = record and (record.data_hash, record.weights_hash, record.hyperparameters)
+        finished = made_from == (cifake.hash, start.hash, settings)
+        backbone, pretext = start, {}
+        if architecture.start == "rotation" and (architecture.frozen or not finished):
+            pretext_seed = 0 if architecture.frozen else seed
+            batch_size = profile.batch_size or PRESETS[PRETEXT_PRESET]["batch_size"]
+            options = _fit_options(PRESETS[PRETEXT_PRESET]) | {"batch_size": batch_size}
+            backbone, pretext = rotation.pretrained(start, cifake, profile, pretext_seed, options)
+        model = models.build(model_name, profile, seed, backbone)
+        learned = model.head if model.frozen else model
+        weights_file = path.with_suffix(".safetensors")
+        if finished:
+            learned.load_state_dict(load_file(weights_file))
             return model.eval(), record
-    record = _train(model, cifake, name, seed, profile, hyperparameters)
-    with replacing(path.with_suffix(".safetensors")) as partial:
-        save_file(model.head.state_dict(), partial)
-    records.save(record, profile.runs)
-    return model.cpu().eval(), record
+
+        record = _train(name, seed, profile, cifake, start, model, checkpoint=unfinished)
+        record.details["trained"] = f"{backbone.name}, hash {backbone.hash}"
+        if pretext:
+            record.seconds["pretext"], record.details["pretext"] = pretext["curves"]["seconds"], pretext
+        model.cpu().eval()
+        with replacing(weights_file) as partial:
+            save_file({key: value.contiguous() for key, value in learned.state_dict().items()}, partial)
+        records.save(record, profile.runs)
+        unfinished.unlink(missing_ok=True)
+        return model, record
 
 
-def _train(model, cifake, name, seed, profile, hyperparameters) -> records.Record:
-    accelerator = profile.accelerator()
-    start = time.perf_counter()
-    cached = features.cached(model.backbone, cifake, model.statistics, accelerator)
-    feature_seconds = time.perf_counter() - start
-    splits = {
-        split: FeatureBatches(cached[split], images.labels, hyperparameters["batch_size"], accelerator.device)
-        for split, images in cifake.splits.items()
-    }
+def _train(
+    name: str,
+    seed: int,
+    profile: profiles.Profile,
+    cifake: data.Cifake,
+    start: Weights,
+    model: models.Detector,
+    checkpoint: Path,
+) -> records.Record:
+    """Train a model in place and score it."""
+    settings, accelerator = hyperparameters(name, profile), profile.accelerator()
+    learned = model.head if model.frozen else model
+    splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator)
+    combined = _experiment(name).combined_loss
+    splits["train"].stratified = combined is not None
     history = training.fit(
-        model.head,
+        learned,
         splits["train"],
         splits["val"],
-        epochs=hyperparameters["epochs"],
-        learning_rate=hyperparameters["learning_rate"],
-        patience=hyperparameters["patience"],
+        epochs=settings["epochs"],
         seed=seed,
         accelerator=accelerator,
+        loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
+        checkpoint=checkpoint,
+        **_fit_options(PRESETS[settings["preset"]]),
     )
-    probabilities = {split: training.predict(model.head, splits[split]).astype(np.float16) for split in ("val", "test")}
+    details = {"precision": accelerator.mixed_precision}
+    probabilities = {split: training.predict(learned, splits[split]) for split in ("val", "test")}
     labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
+    if settings.get("mirror_average"):
+        details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])
+        for split, one_sided in probabilities.items():
+            probabilities[split] = (one_sided + training.predict(learned, splits[split], mirrored=True)) / 2
+    probabilities = {split: values.astype(np.float16) for split, values in probabilities.items()}
     return records.Record(
         model=name,
         profile=profile.name,
         seed=seed,
         data=cifake.source,
         data_hash=cifake.hash,
-        weights=model.weights_name,
-        weights_hash=model.weights_hash,
-        hyperparameters=hyperparameters,
-        seconds={"features": feature_seconds, "training": history.seconds},
+        weights=start.name,
+        weights_hash=start.hash,
+        hyperparameters=settings,
+        seconds=seconds | {"training": history.seconds},
         curves=asdict(history),
         metrics={split: evaluation.score(probabilities[split], labels[split]) for split in probabilities},
         probabilities=probabilities,
         labels=labels,
+        details=details,
     )
+
+
+def _batches(
+    model: models.Detector, cifake: data.Cifake, batch_size: int, accelerator: Accelerator
+) -> tuple[dict[str, ImageBatches], dict[str, float]]:
+    """Return what the learning part of a model sees of each split, and the seconds it took to make."""
+    if not model.frozen:
+        return {
+            split: ImageBatches(images.images, images.labels, batch_size, accelerator.device)
+            for split, images in cifake.splits.items()
+        }, {}
+    start = time.perf_counter()
+    cached = features.cached(model.backbone, cifake, model.statistics, accelerator)
+    return {
+        split: FeatureBatches(cached[split], images.labels, batch_size, accelerator.device)
+        for split, images in cifake.splits.items()
+    }, {"features": time.perf_counter() - start}
+
+
+def _fit_options(preset: dict) -> dict:
+    """Return the part of a preset that `training.fit` takes."""
+    return {key: value for key, value in preset.items() if key not in {"batch_size", "mirror_average"}}
+
+
+def _experiment(name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise CifakeError(f"There is no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[name]

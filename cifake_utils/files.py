@@ -23,3 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial)
         else:
             os.replace(partial, path)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what `replacing` left beside ``path`` in a process that was killed. No other may be writing ``path``."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)

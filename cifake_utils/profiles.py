@@ -30,6 +30,13 @@ class Profile:
         Upper limit for training a head; early stopping may end sooner.
     cpu : bool
         Stay on the CPU even where there is a GPU.
+    epochs_full : int
+        Epochs in which all layers learn to tell REAL from FAKE, after a pretext.
+    epochs_pretext : int
+        Epochs of the rotation pretext. A model without a pretext learns for ``epochs_pretext + epochs_full``, so
+        that all fully trained models take as many steps.
+    batch_size : int, optional
+        Where all layers learn, in place of the preset's: few images need small batches to make enough steps.
     """
 
     name: str
@@ -38,6 +45,9 @@ class Profile:
     pretrained: str
     epochs: int
     cpu: bool
+    epochs_full: int = 1
+    epochs_pretext: int = 1
+    batch_size: int | None = None
 
     @property
     def runs(self) -> Path:
@@ -57,9 +67,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("sample", "sample", None, "offline", epochs=200, cpu=True),
-        Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", epochs=20, cpu=False),
-        Profile("full", "CIFAKE", None, "imagenet", epochs=20, cpu=False),
+        Profile("sample", "sample", None, "offline", 200, cpu=True, batch_size=32),
+        Profile("lesson", "CIFAKE", (8_000, 2_000, 2_000), "imagenet", 20, cpu=False, epochs_full=3, epochs_pretext=3),
+        Profile("full", "CIFAKE", None, "imagenet", 20, cpu=False, epochs_full=4, epochs_pretext=5),
     )
 }
 

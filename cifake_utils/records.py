@@ -40,6 +40,8 @@ class Record:
         `evaluation.score` for ``val`` and ``test``.
     probabilities, labels : dict of str to np.ndarray
         float16 P(FAKE) and uint8 labels for ``val`` and ``test``, rows in the order of the sorted names.
+    details : dict
+        What else there is to know: precision, the pretext's training.
     versions, hardware : dict, str
         Filled in where the run is made.
     """
@@ -57,6 +59,7 @@ class Record:
     metrics: dict[str, dict[str, float]]
     probabilities: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
+    details: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: versions())
     hardware: str = field(default_factory=lambda: hardware())
 

@@ -1,32 +1,49 @@
 """One training loop for every model."""
 
 import copy
+import hashlib
+import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import lr_scheduler
 
-from cifake_utils import progress
-from cifake_utils.batches import ImageBatches
+from cifake_utils import CifakeError, checkpoints, progress
+from cifake_utils.batches import ImageBatches, epoch_seed
+from cifake_utils.weights import state_hash
+
+Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+SCHEDULES = {
+    "cosine": lambda optimizer, rate, steps: lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps),
+    "one_cycle": lambda optimizer, rate, steps: lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps),
+}
+CHECK_EVERY = 50  # steps between two looks at the losses, which make the CPU wait for the device
 
 
 @dataclass
 class History:
     """What `fit` saw: a value an epoch in each list.
 
-    ``train_loss`` is the mean over the epoch while the weights move, ``val_loss`` and ``val_accuracy`` are taken at
-    its end. ``best_epoch`` counts from 0; its weights are the ones kept.
+    ``train_loss`` is the mean over the epoch while the weights move, and so is each list in ``terms``, the named
+    parts of a `losses.CombinedLoss` (none with plain cross-entropy). ``val_loss`` (plain cross-entropy whatever the
+    training loss) and ``val_accuracy`` are taken at the epoch's end, ``learning_rate`` at its start. ``best_epoch``
+    counts from 0; its weights are the ones kept.
     """
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
     best_epoch: int = 0
     seconds: float = 0.0
 
@@ -39,76 +56,207 @@ def fit(
     epochs: int,
     accelerator: Accelerator,
     learning_rate: float = 1e-4,
-    patience: int = 5,
+    weight_decay: float = 0.0,
+    schedule: str = "cosine",
+    max_norm: float | None = None,
+    patience: int | None = 5,
     seed: int = 0,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.cross_entropy,
+    loss: Loss = F.cross_entropy,
+    checkpoint: Path | None = None,
 ) -> History:
     """Train what requires a gradient in ``module``, in place, and return the curves.
 
-    Adam, learning rate falling to zero along a cosine, early stopping on the validation loss. The weights of the
-    best epoch are left in ``module``.
+    AdamW (Adam where nothing decays), early stopping on the validation loss. The weights of the best epoch are left
+    in ``module``. All that is random depends on ``seed`` and the epoch alone.
 
     Parameters
     ----------
     module : nn.Module
-        Inputs of the batches to logits (N, 2).
+        Inputs of the batches to logits (N, C); for a `losses.CombinedLoss` called with ``with_features=True``, to
+        logits and projected features (`models.Projection`).
     train, val : ImageBatches or FeatureBatches
     epochs : int
-        Upper limit, and the length of the cosine.
+        Upper limit, and the length of the schedule.
     accelerator : accelerate.Accelerator
         Device and precision.
     learning_rate : float
-        At the start.
-    patience : int
-        Epochs without a better validation loss after which training stops.
+        The highest one.
+    weight_decay : float
+        Of the module; the loss's own parameters don't decay.
+    schedule : str
+        ``"cosine"`` falls to zero along a cosine; ``"one_cycle"`` rises for three tenths of the steps, then falls.
+    max_norm : float, optional
+        The gradient is shortened to this length where it is longer.
+    patience : int, optional
+        Epochs without a better validation loss after which training stops; None never stops early.
     seed : int
-        Fixes order and flips.
+        Fixes order, flips and dropout.
     loss : callable
-        (logits, labels) to a scalar.
-    """
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(learning, lr=learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(train))
-    model, optimizer = accelerator.prepare(module, optimizer)
+        (logits, labels) to a scalar, or an nn.Module: (logits, labels, projected features) to a scalar and its named
+        terms. The module's parameters learn too.
+    checkpoint : Path, optional
+        File that holds where the run stands, rewritten after every epoch. If it is there and was written by the same
+        call (start weights, images, settings), training goes on from it and ends as if it had never been stopped.
+        The caller deletes it.
 
-    history, best = History(), copy.deepcopy(module.state_dict())
-    start = time.perf_counter()
-    with progress.bar(total=epochs * len(train.labels), desc="training") as bar:
-        for epoch in range(epochs):
-            history.learning_rate.append(schedule.get_last_lr()[0])
+    Raises
+    ------
+    CifakeError
+        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+    own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
+    run = _Run(module, own, optimizer, rates, History(), copy.deepcopy(module.state_dict()))
+    settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
+    key = _key(settings, module, loss, train, val) if checkpoint else ""
+
+    model, stepper = accelerator.prepare(module, optimizer)
+    if checkpoint and checkpoint.exists():
+        run.restore(checkpoint, key)
+    history, images = run.history, len(train.labels)
+    done = len(history.val_loss)
+    start = time.perf_counter() - history.seconds
+    with progress.bar(total=epochs * images, initial=done * images, desc="training") as bar, torch.random.fork_rng():
+        for epoch in range(done, epochs):
+            if patience is not None and epoch - 1 - history.best_epoch >= patience:
+                break
+            torch.manual_seed(epoch_seed(seed, epoch))
+            history.learning_rate.append(rates.get_last_lr()[0])
             model.train()
-            total = torch.zeros((), device=accelerator.device)
+            steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
             for inputs, labels in train.shuffled(seed, epoch):
-                batch_loss = loss(model(inputs), labels)
-                optimizer.zero_grad()
-                accelerator.backward(batch_loss)
-                optimizer.step()
-                schedule.step()
-                total += batch_loss.detach() * len(labels)  # stays on the device: no waiting in the loop
+                total, terms = _loss(loss, model, inputs, labels)
+                stepper.zero_grad()
+                accelerator.backward(total)
+                if max_norm is not None:
+                    accelerator.clip_grad_norm_(learning, max_norm)
+                stepper.step()
+                steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), rates.get_last_lr()[0]))
+                rates.step()
                 bar.update(len(labels))
-            history.train_loss.append(total.item() / len(train.labels))
+                if len(steps) % CHECK_EVERY == 0:
+                    _require_finite(steps, epoch, len(train), checkpoint)
+            _require_finite(steps, epoch, len(train), checkpoint)
+            mean, *means = sum(losses.double() * count for losses, count, _ in steps).div(images).tolist()
+            history.train_loss.append(mean)
+            for name, value in zip(terms, means, strict=True):
+                history.terms.setdefault(name, []).append(value)
 
             logits = predict_logits(model, val)
             history.val_loss.append(F.cross_entropy(logits, val.labels).item())
             history.val_accuracy.append((logits.argmax(1) == val.labels).float().mean().item())
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
+            if not math.isfinite(history.val_loss[-1]):  # the last step broke the weights
+                _raise_not_finite(history.val_loss[-1], len(steps) - 1, steps, epoch, len(train), checkpoint)
             if history.val_loss[-1] <= min(history.val_loss):
-                history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
-            elif epoch - history.best_epoch >= patience:
-                break
+                history.best_epoch, run.best = epoch, copy.deepcopy(module.state_dict())
+            history.seconds = time.perf_counter() - start
+            if checkpoint:
+                run.save(checkpoint, key)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
-    module.load_state_dict(best)
-    history.seconds = time.perf_counter() - start
+    module.load_state_dict(run.best)
     return history
 
 
+def _loss(loss: Loss, model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict]:
+    if isinstance(loss, nn.Module):
+        logits, features = model(inputs, with_features=True)
+        return loss(logits, labels, features)
+    return loss(model(inputs), labels), {}
+
+
+@dataclass
+class _Run:
+    """All that moves while `fit` runs."""
+
+    module: nn.Module
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    rates: lr_scheduler.LRScheduler
+    history: History
+    best: dict[str, torch.Tensor]
+
+    def save(self, path: Path, key: str) -> None:
+        optimizer = self.optimizer.state_dict()
+        moments = {f"{row}/{name}": value for row, state in optimizer["state"].items() for name, value in state.items()}
+        checkpoints.save(
+            path,
+            {
+                "module": self.module.state_dict(),
+                "best": self.best,
+                "loss": self.loss.state_dict(),
+                "optimizer": moments,
+            },
+            {
+                "key": key,
+                "history": asdict(self.history),
+                "schedule": self.rates.state_dict(),
+                "optimizer": optimizer["param_groups"],
+            },
+        )
+
+    def restore(self, path: Path, key: str) -> None:
+        """Take up what `save` wrote, if the same call wrote it."""
+        tensors, state = checkpoints.load(path)
+        if state["key"] != key:
+            return
+        self.module.load_state_dict(tensors["module"])
+        self.loss.load_state_dict(tensors.get("loss", {}))
+        self.best = tensors["best"]
+        self.history = History(**state["history"])
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors["optimizer"].items():
+            row, name = name.split("/")
+            like = parameters[int(row)]
+            if value.shape == like.shape:  # in the parameter's own memory layout, on which the fused step relies
+                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            moments.setdefault(int(row), {})[name] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
+        self.rates.load_state_dict(state["schedule"])
+
+
+def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
+    """Return a hash of all that the outcome of a call depends on."""
+    own = loss.state_dict() if isinstance(loss, nn.Module) else {}
+    parts = [settings, str(module), str(loss) if isinstance(loss, nn.Module) else loss.__name__]
+    parts += [state_hash(module.state_dict()), state_hash(own)]
+    for batches in (train, val):
+        parts += [type(batches).__name__, batches.batch_size, batches.stratified]
+        parts += [state_hash({"inputs": batches.inputs, "labels": batches.labels})]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _require_finite(steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
+    """Look at the losses of the last steps, one wait for the device; raise at the first that is not a number."""
+    first = max(0, len(steps) - CHECK_EVERY)
+    losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        _raise_not_finite(float(losses[bad[0]]), first + bad[0], steps, epoch, count, checkpoint)
+
+
+def _raise_not_finite(value: float, step: int, steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
+    kept = f"The last good checkpoint, of epoch {epoch}, is {checkpoint}." if checkpoint and epoch else ""
+    raise CifakeError(
+        f"The loss is {value} at step {step + 1} of {count} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
+        f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would come here "
+        "again: lower learning_rate, or limit the gradient with max_norm."
+    )
+
+
 @torch.inference_mode()
-def predict_logits(module: nn.Module, batches: ImageBatches) -> torch.Tensor:
-    """Return logits (N, 2), float32, of every image in order, in eval mode."""
+def predict_logits(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> torch.Tensor:
+    """Return logits (N, C), float32, of every image (or its mirror image) in order, in eval mode."""
     module.eval()
-    return torch.cat([module(inputs).float() for inputs, _ in batches.in_order()])
+    return torch.cat([module(inputs).float() for inputs, _ in batches.in_order(mirrored)])
 
 
-def predict(module: nn.Module, batches: ImageBatches) -> np.ndarray:
-    """Return P(FAKE) of every image in order: float32, shape (N,)."""
-    return predict_logits(module, batches).softmax(1)[:, 1].cpu().numpy()
+def predict(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> np.ndarray:
+    """Return P(FAKE) of every image (or its mirror image) in order: float32, shape (N,)."""
+    return predict_logits(module, batches, mirrored=mirrored).softmax(1)[:, 1].cpu().numpy()

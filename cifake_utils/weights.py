@@ -37,6 +37,9 @@ class Weights:
     hash: str
 
 
+NONE = Weights({}, "none (random initial values)", "none")
+
+
 def quantise(state: StateDict) -> StateDict:
     """Return a state dict with every weight matrix or kernel as int8, one float32 scale an output channel.
 

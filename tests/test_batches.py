@@ -50,3 +50,28 @@ def test_features_take_the_same_images_and_sides():
     ):
         assert torch.equal(a, b)
         assert torch.equal(x, batches.normalise(f.view(-1, 3, 32, 32).to(torch.uint8)))
+
+
+def test_a_last_batch_of_one_joins_the_one_before():
+    for count, sizes in ((9, [4, 5]), (10, [4, 4, 2]), (4, [4]), (1, [1])):
+        source = batches.ImageBatches(IMAGES[:count], LABELS[:count], 4)
+        assert [len(labels) for _, labels in source.shuffled(0, 0)] == sizes and len(source) == len(sizes)
+
+
+def test_stratified_batches_hold_both_labels_in_equal_share():
+    labels, numbers = torch.arange(40) < 20, torch.arange(40)
+    images = numbers.to(torch.uint8).view(40, 1, 1, 1).expand(40, 3, 32, 32)
+    source = batches.ImageBatches(images, labels.long(), 8, stratified=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        found = list(source.shuffled(0, epoch))
+        assert [found_labels.sum().item() for _, found_labels in found] == [4] * 5
+        shown = torch.cat([inputs[:, 0, 0, 0] for inputs, _ in found])
+        assert len(shown.unique()) == 40
+        orders.append(shown.tolist())
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_stratified_batches_keep_unequal_shares():
+    source = batches.ImageBatches(IMAGES[:1].expand(40, 3, 32, 32), (torch.arange(40) < 10).long(), 8, stratified=True)
+    assert [labels.sum().item() for _, labels in source.shuffled(0, 0)] == [2] * 5

@@ -1,0 +1,119 @@
+"""The paper's loss: cross-entropy, similarity of the two classes' features, confidence penalty, learnable weights.
+
+Sources: *From Real to Rendered*, equations 3 (feature similarity), 4 (confidence penalty) and 5 (their sum); the
+penalty on confidence is that of Pereyra et al., *Regularizing Neural Networks by Penalizing Confident Output
+Distributions*, ICLR 2017 workshop.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cifake_utils import CifakeError
+
+SIGNS = {"penalise_confidence": 1, "as_printed": -1}
+WEIGHTS = ("alpha", "beta", "gamma")
+
+
+def feature_similarity(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cosine similarity of the two classes' mean features (equation 3): a scalar from -1 to 1.
+
+    The paper's text speaks of a cosine distance, its equation is the similarity; minimising it moves the classes
+    apart. A batch that lacks a class gives 0 and no gradient.
+
+    Parameters
+    ----------
+    features : torch.Tensor
+        Shape (N, D).
+    labels : torch.Tensor
+        int64 (N,), REAL = 0 and FAKE = 1.
+    """
+    membership = F.one_hot(labels, 2).float()
+    counts = membership.sum(0)
+    centroids = membership.T @ features.float() / counts.clamp(min=1)[:, None]
+    similarity = F.cosine_similarity(centroids[0], centroids[1], dim=0)
+    return torch.where((counts > 0).all(), similarity, torch.zeros_like(similarity))
+
+
+def confidence_penalty(logits: torch.Tensor, sign: str = "penalise_confidence") -> torch.Tensor:
+    """Return the mean over the batch of Σ p log p, the negative entropy (equation 4): a scalar.
+
+    It is -log C for undecided predictions over C classes and 0 for certain ones, so that minimising it penalises
+    confidence, as the paper's text wants. The equation as printed is the entropy itself, -Σ p log p, and rewards
+    confidence: ``sign="as_printed"``.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        Shape (N, C).
+    sign : str
+        ``"penalise_confidence"`` or ``"as_printed"``; anything else is a `CifakeError`.
+    """
+    if sign not in SIGNS:
+        raise CifakeError(f"The confidence penalty has no sign {sign!r}; choose one of: {', '.join(SIGNS)}.")
+    log_p = logits.float().log_softmax(1)
+    return SIGNS[sign] * (log_p.exp() * log_p).sum(1).mean()
+
+
+class CombinedLoss(nn.Module):
+    """α · cross-entropy + β · feature similarity + γ · confidence penalty (equation 5), α, β and γ learnable.
+
+    The paper leaves open how α, β and γ are learned. Plain parameters collapse: gradient descent lowers the weight
+    of whatever is positive, below zero in the end, and raises the weight of whatever is negative without limit.
+    Here they are a softmax of free numbers, with a floor under each: positive, of sum 1, and cross-entropy always
+    has the largest say.
+
+    Parameters
+    ----------
+    sign : str
+        See `confidence_penalty`.
+    floors : tuple of float
+        Least α, β and γ, not negative, of sum at most 1. Gradient descent still hands what is left over to the
+        smallest term, so the floors, not the learning, decide how much α keeps. The values are our assumption.
+    naive : bool
+        Plain parameters, 1 at the start, kept to show the collapse. ``floors`` says nothing then.
+    """
+
+    def __init__(
+        self,
+        *,
+        sign: str = "penalise_confidence",
+        floors: tuple[float, float, float] = (0.5, 0.1, 0.05),
+        naive: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(floors) < 0 or sum(floors) > 1:
+            raise CifakeError(f"The floors of α, β and γ are {floors}; expected none below 0 and a sum of at most 1.")
+        self.sign, self.naive = sign, naive
+        self.free = nn.Parameter(torch.ones(3) if naive else torch.zeros(3))
+        self.register_buffer("floors", torch.tensor(floors))
+
+    def weights(self) -> torch.Tensor:
+        """Return α, β and γ: shape (3,)."""
+        if self.naive:
+            return self.free
+        return self.floors + (1 - self.floors.sum()) * self.free.softmax(0)
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the total, a scalar, and its parts by name, scalars that carry no gradient.
+
+        Parameters
+        ----------
+        logits : torch.Tensor
+            Shape (N, 2).
+        labels : torch.Tensor
+            int64 (N,).
+        features : torch.Tensor
+            Shape (N, D), with a gradient: the similarity of frozen features teaches nothing.
+        """
+        terms = {
+            "cross_entropy": F.cross_entropy(logits, labels),
+            "similarity": feature_similarity(features, labels),
+            "penalty": confidence_penalty(logits, self.sign),
+        }
+        weights = self.weights()
+        total = (weights * torch.stack(list(terms.values()))).sum()
+        terms |= dict(zip(WEIGHTS, weights, strict=True))
+        return total, {name: value.detach() for name, value in terms.items()}

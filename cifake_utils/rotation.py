@@ -1,0 +1,120 @@
+"""Learn from images without labels: turn each by a multiple of 90° and guess by how much.
+
+Source: Gidaris, Singh & Komodakis, *Unsupervised Representation Learning by Predicting Image Rotations*, ICLR 2018.
+They put all four turns of an image in one batch; here every image is turned once an epoch, by an angle drawn anew,
+so that an epoch costs a quarter and a batch shows four times as many photographs.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from cifake_utils import checkpoints, models, profiles, training
+from cifake_utils.batches import ImageBatches, epoch_seed, mirror, normalise
+from cifake_utils.data import Cifake
+from cifake_utils.weights import Weights, state_hash
+
+ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
+FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't follow the same numbers as order and flips
+
+
+def rotate(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Return square images (N, 3, H, H) turned counter-clockwise by ``turns`` (int64, (N,), 0 to 3) times 90°."""
+    every = torch.stack([images.rot90(turn, (2, 3)) for turn in range(len(ANGLES))])
+    return every[turns, torch.arange(len(images), device=images.device)]
+
+
+def _turns(count: int, seed: int) -> torch.Tensor:
+    return torch.randint(len(ANGLES), (count,), generator=torch.Generator().manual_seed(seed))
+
+
+class RotationBatches(ImageBatches):
+    """Batches of turned images, the turns (0 to 3) their labels; what the images show never enters.
+
+    Shuffled, every image is turned by an angle that depends on seed and epoch alone. In order, an image has the
+    same angle every time.
+
+    Parameters
+    ----------
+    inputs : torch.Tensor
+        uint8 images (N, 3, H, H).
+    batch_size : int
+    device : torch.device or str
+    """
+
+    def __init__(self, inputs: torch.Tensor, batch_size: int, device="cpu") -> None:
+        super().__init__(inputs, _turns(len(inputs), FIXED), batch_size, device)
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        drawn = copy.copy(self)
+        drawn.labels = _turns(len(self.inputs), DRAWN + epoch_seed(seed, epoch)).to(self.labels.device)
+        yield from super(RotationBatches, drawn).shuffled(seed, epoch)
+
+    def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+        return normalise(rotate(mirror(self.inputs[rows], flips), self.labels[rows]))
+
+
+def pretrained(
+    start: Weights, cifake: Cifake, profile: profiles.Profile, seed: int, preset: dict
+) -> tuple[Weights, dict]:
+    """Return a backbone that learned to tell rotations, and how its training went; train it where it isn't kept yet.
+
+    All layers learn, from ``start``, on the training images. The result is kept under ``CIFAKE_RUNS`` by a key of
+    all it depends on; a stopped training goes on at the next call.
+
+    Parameters
+    ----------
+    start : Weights
+    cifake : Cifake
+    profile : Profile
+        Number of epochs and device.
+    seed : int
+        Fixes the initial last layer, order, flips and turns.
+    preset : dict
+        ``batch_size`` and options of `training.fit`.
+
+    Returns
+    -------
+    Weights
+    dict
+        ``epochs``, ``accuracy`` (of the turns of the validation images, at the best epoch), ``curves``.
+    """
+    options = dict(preset)
+    batch_size = options.pop("batch_size")
+    recipe = [start.hash, cifake.hash, seed, preset, profile.epochs_pretext]
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    path = profiles.runs_folder() / "cache" / f"rotation-{key}.safetensors"
+    unfinished = path.with_stem(f"{path.stem}-unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # a second process waits here and then finds the backbone
+        if not path.exists():
+            accelerator = profile.accelerator()
+            train, val = (
+                RotationBatches(images.images, batch_size, accelerator.device) for images in (cifake.train, cifake.val)
+            )
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
+            history = training.fit(
+                model,
+                train,
+                val,
+                epochs=profile.epochs_pretext,
+                accelerator=accelerator,
+                seed=seed,
+                checkpoint=unfinished,
+                **options,
+            )
+            checkpoints.save(path, {"backbone": model.backbone.state_dict()}, asdict(history))
+        unfinished.unlink(missing_ok=True)
+        tensors, curves = checkpoints.load(path)
+    state = tensors["backbone"]
+    accuracy = curves["val_accuracy"][curves["best_epoch"]]
+    report = {"epochs": profile.epochs_pretext, "seed": seed, "accuracy": accuracy, "curves": curves}
+    return Weights(state, f"{start.name}, then rotations", state_hash(state)), report

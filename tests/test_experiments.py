@@ -1,0 +1,93 @@
+import dataclasses
+
+import pytest
+import torch
+
+from cifake_utils import CifakeError, data, experiments, models, profiles, records, rotation, training
+
+PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
+TRANSFER = {"batch_size": 64, "learning_rate": 0.0001, "patience": 5, "preset": "paper", "epochs": 20}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The sample with 12 images a split."""
+    cifake = data.load("sample")
+    small = {
+        split: images.subset(torch.arange(0, len(images), len(images) // 12)[:12].numpy())
+        for split, images in cifake.splits.items()
+    }
+    small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
+    monkeypatch.setattr(data, "load", lambda profile=None: small)
+    return small
+
+
+def nothing_trains(monkeypatch):
+    monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
+
+
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_experiments_are_described_and_made_of_what_there_is(name):
+    experiment = experiments.EXPERIMENTS[name]
+    assert experiment.about and experiment.preset in experiments.PRESETS
+    assert (experiment.model or name) in models.MODELS
+
+
+def test_presets():
+    assert experiments.PRESETS["paper"] == {"batch_size": 64, "learning_rate": 1e-4, "patience": 5}
+    strong = experiments.hyperparameters("resnet50_finetuned", profiles.PROFILES["full"])
+    assert (strong["batch_size"], strong["learning_rate"], strong["schedule"]) == (128, 5e-4, "one_cycle")
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda profile: profile.name)
+def test_fully_trained_models_take_as_many_steps(profile):
+    rotation_model = experiments.hyperparameters("resnet50_rotation", profile)
+    steps = rotation_model["epochs"] + rotation_model["pretext"]["epochs"]
+    for name in ("resnet50_scratch", "resnet50_finetuned"):
+        assert experiments.hyperparameters(name, profile)["epochs"] == steps
+
+
+def test_reference_transfer_was_made_with_the_same_hyperparameters():
+    assert experiments.hyperparameters("resnet50_transfer", profiles.PROFILES["full"]) == TRANSFER
+    for seed in range(5):
+        reference = records.reference("resnet50_transfer", seed)
+        assert reference.hyperparameters == TRANSFER and reference.details == {}
+
+
+def test_unknown_experiments_list_the_known():
+    with pytest.raises(CifakeError, match="resnet50_scratch, resnet50_transfer"):
+        experiments.train_or_load("resnet51")
+
+
+@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_projection_loss"])
+def test_frozen_models_train_once_then_load(name, few, runs, monkeypatch):
+    model, record = experiments.train_or_load(name, profile=PROFILE)
+    assert record.probabilities["test"].dtype.name == "float16" and len(record.curves["val_loss"]) == 2
+    assert ("alpha" in record.curves["terms"]) == name.endswith("loss")
+    nothing_trains(monkeypatch)
+    again, loaded = experiments.train_or_load(name, profile=PROFILE)
+    state, same = model.head.state_dict(), again.head.state_dict()
+    assert all(torch.equal(state[key], same[key]) for key in state)
+    assert loaded.metrics == record.metrics and not again.training
+    assert records.latest(name, PROFILE).name == f"{name}-seed0"
+    with pytest.raises(TypeError):  # other epochs are another run
+        experiments.train_or_load(name, profile=dataclasses.replace(PROFILE, epochs=3))
+
+
+def test_rotation_model_trains_both_stages_then_loads(few, runs, monkeypatch):
+    profile = dataclasses.replace(PROFILE, epochs_full=1, epochs_pretext=1)
+    model, record = experiments.train_or_load("resnet50_rotation", profile=profile)
+    assert set(record.seconds) == {"pretext", "training"}
+    assert record.details["pretext"]["curves"]["val_loss"] and record.details["val_without_mirror_average"]
+    assert records.read(profile.runs / "resnet50_rotation-seed0.json").details == record.details
+    files = {path.name for path in profile.runs.rglob("*") if path.is_file()}
+    assert files == {f"resnet50_rotation-seed0.{ending}" for ending in ("json", "npz", "safetensors", "lock")}
+
+    frozen, probe = experiments.train_or_load("resnet50_rotation_frozen", profile=profile)  # of the same pretext
+    assert probe.details["pretext"] == record.details["pretext"] and frozen.frozen
+
+    nothing_trains(monkeypatch)
+    monkeypatch.setattr(rotation, "pretrained", None)  # the finished model does not need its pretext any more
+    again, loaded = experiments.train_or_load("resnet50_rotation", profile=profile)
+    state, same = model.state_dict(), again.state_dict()
+    assert loaded.metrics == record.metrics and all(torch.equal(state[key], same[key]) for key in state)

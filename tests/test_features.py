@@ -1,0 +1,88 @@
+import copy
+from multiprocessing.pool import ThreadPool
+
+import pytest
+import torch
+
+from cifake_utils import CifakeError, batches, data, features, models, profiles, training
+
+SAMPLE = profiles.PROFILES["sample"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.build("resnet50_transfer", SAMPLE)
+
+
+@pytest.fixture
+def few():
+    """The sample with 12 images a split."""
+    cifake = data.load("sample")
+    small = {
+        split: images.subset(torch.arange(0, len(images), len(images) // 12)[:12].numpy())
+        for split, images in cifake.splits.items()
+    }
+    return data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
+
+
+def test_cached_training_equals_training_through_the_backbone(model, few, runs):
+    accelerator = SAMPLE.accelerator()
+    cached = features.cached(model.backbone, few, ["pooled"], accelerator)
+    assert cached["train"].shape == (12, 2, 2048) and cached["train"].dtype == torch.float16
+    curves = []
+    for batch_kind, inputs, trained in (
+        (batches.ImageBatches, {split: images.images for split, images in few.splits.items()}, copy.deepcopy(model)),
+        (batches.FeatureBatches, cached, copy.deepcopy(model.head)),
+    ):
+        train, val = (batch_kind(inputs[split], few.splits[split].labels, 4) for split in ("train", "val"))
+        history = training.fit(trained, train, val, epochs=4, learning_rate=1e-3, accelerator=accelerator)
+        curves.append(torch.tensor([history.train_loss, history.val_loss]))
+    assert torch.allclose(*curves, atol=1e-3)
+    assert curves[0][0, -1] < curves[0][0, 0]
+
+
+def test_one_pass_keeps_every_statistic(model, few, runs, monkeypatch):
+    accelerator = SAMPLE.accelerator()
+    features.cached(model.backbone, few, ["pooled"], accelerator)
+    monkeypatch.setattr(features, "_compute", None)  # would fail if another pass were made
+    both = features.cached(model.backbone, few, ["stem_mean", "layer1_mean"], accelerator)
+    assert both["test"].shape == (12, 2, 64 + 256)
+    with torch.no_grad():
+        maps = model.backbone(batches.normalise(few.test.images.flip(3)))
+    expected = torch.cat([maps["stem"].mean((2, 3)), maps["layer1"].mean((2, 3))], 1)
+    assert torch.allclose(both["test"][:, 1].float(), expected, atol=2e-3)
+
+
+def test_interrupted_pass_leaves_no_file_and_the_next_one_finishes(model, few, runs, monkeypatch):
+    accelerator, calls = SAMPLE.accelerator(), iter(range(3))
+
+    def stop_in_the_second_split(images):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return batches.normalise(images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "normalise", stop_in_the_second_split)
+        with pytest.raises(KeyboardInterrupt):
+            features.cached(model.backbone, few, ["pooled"], accelerator)
+    left = {path.name for path in features.cache_folder(model.backbone, few, accelerator).iterdir()}
+    assert left == {"lock", "train-pooled.npy", "train-stem_mean.npy", "train-layer1_mean.npy"}
+    assert len(features.cached(model.backbone, few, ["pooled"], accelerator)) == 3
+
+
+def test_two_at_a_time_make_one_pass(model, few, runs, monkeypatch):
+    accelerator, passes, compute = SAMPLE.accelerator(), [], features._compute
+    monkeypatch.setattr(features, "_compute", lambda *arguments: passes.append(arguments[-1]) or compute(*arguments))
+    with ThreadPool(2) as pool:  # the lock is a file's: it keeps threads apart as it does processes
+        first, second = pool.map(lambda _: features.cached(model.backbone, few, ["pooled"], accelerator), range(2))
+    assert passes == ["train", "val", "test"]
+    assert all(torch.equal(first[split], second[split]) for split in first)
+
+
+def test_damaged_features_are_named(model, few, runs):
+    accelerator = SAMPLE.accelerator()
+    features.cached(model.backbone, few, ["pooled"], accelerator)
+    file = features.cache_folder(model.backbone, few, accelerator) / "val-pooled.npy"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CifakeError, match=r"val-pooled.npy are damaged.*Delete that file"):
+        features.cached(model.backbone, few, ["pooled"], accelerator)

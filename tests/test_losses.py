@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cifake_utils import CifakeError, losses, models
+
+LABELS = torch.tensor([0, 1, 0, 1])
+
+
+def features(real, fake):
+    return torch.tensor([real, fake, real, fake], requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "expected"),
+    [([1.0, 2.0], [2.0, 4.0], 1), ([1.0, 0.0], [0.0, 3.0], 0), ([1.0, 2.0], [-1.0, -2.0], -1)],
+)
+def test_similarity_of_identical_orthogonal_and_opposite_centroids(real, fake, expected):
+    assert losses.feature_similarity(features(real, fake), LABELS).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_similarity_is_of_the_class_means():
+    values = torch.randn(6, 5)
+    labels = torch.tensor([1, 0, 0, 1, 1, 1])
+    expected = F.cosine_similarity(values[labels == 0].mean(0), values[labels == 1].mean(0), dim=0)
+    assert torch.allclose(losses.feature_similarity(values, labels), expected, atol=1e-6)
+
+
+def test_minimising_the_similarity_moves_the_classes_apart():
+    values = features([1.0, 0.5], [0.5, 1.0])
+    before = losses.feature_similarity(values, LABELS)
+    before.backward()
+    after = losses.feature_similarity(values - 0.1 * values.grad, LABELS)
+    assert after < before
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_missing_class_gives_zero_and_no_gradient(label):
+    values = features([1.0, 2.0], [2.0, 1.0])
+    similarity = losses.feature_similarity(values, torch.full((4,), label))
+    similarity.backward()
+    assert similarity.item() == 0 and torch.equal(values.grad, torch.zeros(4, 2))
+
+
+def test_penalty_is_least_for_undecided_and_zero_for_certain_predictions():
+    undecided, leaning, certain = torch.zeros(3, 2), torch.tensor([[2.0, 0.0]]), torch.tensor([[1e4, 0.0]])
+    assert losses.confidence_penalty(undecided).item() == pytest.approx(-math.log(2))
+    assert losses.confidence_penalty(undecided) < losses.confidence_penalty(leaning) < 0
+    assert losses.confidence_penalty(certain).item() == 0
+    assert losses.confidence_penalty(torch.zeros(3, 4)).item() == pytest.approx(-math.log(4))
+
+
+def test_the_printed_sign_rewards_confidence():
+    logits = torch.tensor([[2.0, 0.0]], requires_grad=True)
+    (ours,) = torch.autograd.grad(losses.confidence_penalty(logits), logits)
+    (printed,) = torch.autograd.grad(losses.confidence_penalty(logits, "as_printed"), logits)
+    assert torch.equal(ours, -printed)
+    assert ours[0, 0] > 0 > printed[0, 0]  # a step against the gradient makes ours less certain, the printed one more
+    with pytest.raises(CifakeError, match="penalise_confidence, as_printed"):
+        losses.confidence_penalty(logits, "minus")
+
+
+def test_total_is_the_weighted_sum_of_the_named_terms():
+    loss, logits = losses.CombinedLoss(), torch.randn(4, 2, requires_grad=True)
+    total, terms = loss(logits, LABELS, features([1.0, 2.0], [2.0, 1.0]))
+    assert list(terms) == ["cross_entropy", "similarity", "penalty", "alpha", "beta", "gamma"]
+    expected = (
+        terms["alpha"] * terms["cross_entropy"]
+        + terms["beta"] * terms["similarity"]
+        + terms["gamma"] * terms["penalty"]
+    )
+    assert torch.allclose(total, expected)
+    assert total.requires_grad and not any(term.requires_grad for term in terms.values())
+    assert terms["alpha"] + terms["beta"] + terms["gamma"] == pytest.approx(1)
+
+
+def weights_after(loss, steps=1000):
+    """Return α, β and γ after many large steps on one batch, whose terms are positive, negative and negative."""
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
+    logits, values = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 2), torch.tensor([[1.0, 0.0], [-1.0, 0.1]] * 2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(logits, LABELS, values)[0].backward()
+        optimizer.step()
+    return loss.weights().tolist()
+
+
+def test_weights_stay_above_their_floors_while_naive_ones_collapse():
+    floors = (0.5, 0.1, 0.05)
+    kept = weights_after(losses.CombinedLoss(floors=floors))
+    assert all(weight >= floor - 1e-6 for weight, floor in zip(kept, floors, strict=True))
+    assert sum(kept) == pytest.approx(1)
+    alpha, beta, gamma = weights_after(losses.CombinedLoss(naive=True))
+    assert alpha < 0 and beta > 10 and gamma > 10
+
+
+def test_impossible_floors_are_refused():
+    for floors in ((0.5, 0.5, 0.5), (-0.1, 0.1, 0.1)):
+        with pytest.raises(CifakeError, match="floors"):
+            losses.CombinedLoss(floors=floors)
+
+
+def test_gradient_reaches_the_projection_and_the_weights_but_not_the_frozen_backbone():
+    torch.manual_seed(0)
+    model, loss = models.build("resnet50_projection", "sample"), losses.CombinedLoss()
+    logits, projected = model(torch.randn(4, 3, 32, 32), with_features=True)
+    assert torch.equal(model.head.classify(projected), logits)
+    losses.feature_similarity(projected, LABELS).backward(retain_graph=True)
+    assert model.head.project[1].weight.grad.abs().sum() > 0 and model.head.classify.weight.grad is None
+    loss(logits, LABELS, projected)[0].backward()
+    assert model.head.classify.weight.grad.abs().sum() > 0 and loss.free.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())

@@ -1,0 +1,241 @@
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training
+
+SAMPLE = profiles.PROFILES["sample"]
+
+
+class Small(nn.Module):
+    """A few layers with all that has a state: batch norm, dropout, a channels_last kernel, a projection."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.project = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.AvgPool2d(15), nn.Flatten()
+        )
+        self.classify = nn.Linear(8, 2)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, inputs, with_features=False):
+        features = self.project(inputs)
+        return (self.classify(features), features) if with_features else self.classify(features)
+
+
+def few_images(count, seed):
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
+    return batches.ImageBatches(images.to(torch.uint8), torch.arange(count) % 2, 8, stratified=True)
+
+
+def run_small(checkpoint=None, train=None, **options):
+    """Return the history without seconds, and the weights of module and loss, of six epochs of six steps."""
+    module, loss = Small(), losses.CombinedLoss()
+    options = {"learning_rate": 0.01, "weight_decay": 0.05, "max_norm": 1.0, "schedule": "one_cycle"} | options
+    history = training.fit(
+        module,
+        train or few_images(49, 0),
+        few_images(24, 1),
+        epochs=6,
+        accelerator=SAMPLE.accelerator(),
+        patience=None,
+        loss=loss,
+        checkpoint=checkpoint,
+        **options,
+    )
+    history.seconds = 0.0
+    return history, {**module.state_dict(), **loss.state_dict()}
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_run(checkpoint, moment, result):
+    """Train in a process of its own, kill it at ``moment``, write what came out if it comes so far."""
+    torch.set_num_threads(1)
+    where, number = moment
+    shuffled, save_file, replace = batches.ImageBatches.shuffled, checkpoints.save_file, os.replace
+    steps, writes = [], iter(range(100))
+
+    def die_at_a_step(self, seed, epoch):
+        for step, batch in enumerate(shuffled(self, seed, epoch)):
+            if where == "step" and (epoch, step) == number:
+                die()
+            steps.append((epoch, step))
+            yield batch
+
+    def die_when_half_is_written(tensors, path, metadata):
+        save_file(tensors, path, metadata)
+        if where == "writing" and next(writes) == number:
+            os.truncate(path, os.path.getsize(path) // 2)
+            die()
+
+    def die_when_all_is_written(source, target):
+        replace(source, target)
+        if where == "written" and next(writes) == number:
+            die()
+
+    batches.ImageBatches.shuffled = die_at_a_step
+    checkpoints.save_file, os.replace = die_when_half_is_written, die_when_all_is_written
+    history, state = run_small(checkpoint)
+    torch.save((history.__dict__, state, len(steps)), result)
+
+
+def test_a_run_killed_at_any_moment_ends_like_one_never_killed(tmp_path):
+    context = multiprocessing.get_context("forkserver")  # imports once, then every process starts at once
+    context.set_forkserver_preload(["cifake_utils.training"])
+    checkpoint, whole, resumed = (tmp_path / name for name in ("checkpoint.safetensors", "whole.pt", "resumed.pt"))
+    moments = [
+        ("step", (0, 2)),  # before there is a checkpoint
+        ("writing", 0),  # in the middle of writing the first one
+        ("written", 1),  # just after the second one
+        ("writing", 1),  # in the middle of writing one where there is one
+        ("step", (4, 3)),  # within an epoch
+        ("never", None),
+    ]
+    for path, result, chain in ((None, whole, moments[-1:]), (checkpoint, resumed, moments)):
+        for moment in chain:
+            process = context.Process(target=killed_run, args=(path, moment, result))
+            process.start()
+            process.join(60)
+            assert process.exitcode == (0 if moment[0] == "never" else -signal.SIGKILL), moment
+    (history, state, steps), (again, same, rest) = (torch.load(path, weights_only=True) for path in (whole, resumed))
+    assert (steps, rest) == (6 * 6, 2 * 6)  # the last process went on from the end of the fourth epoch
+    assert again == history and len(history["val_loss"]) == len(history["terms"]["alpha"]) == 6
+    assert list(same) == list(state) and all(torch.equal(same[name], state[name]) for name in state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.name, resumed.name, whole.name]
+
+
+def test_a_finished_checkpoint_trains_nothing_more(tmp_path, monkeypatch):
+    first, state = run_small(tmp_path / "c.safetensors")
+    monkeypatch.setattr(training, "_loss", None)  # would fail if anything were trained
+    again, same = run_small(tmp_path / "c.safetensors")
+    assert again == first and all(torch.equal(same[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.02}, {"seed": 1}, {"train": few_images(49, 5)}])
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, change):
+    run_small(tmp_path / "c.safetensors")
+    other, _ = run_small(tmp_path / "c.safetensors", **change)
+    assert other == run_small(**change)[0]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"{")
+    with pytest.raises(CifakeError, match=r"c.safetensors can't be read .*Delete that file"):
+        run_small(path)
+
+
+class Breaking(batches.ImageBatches):
+    """Batches that stop being numbers at one step of the third epoch."""
+
+    def shuffled(self, seed, epoch):
+        for step, (inputs, labels) in enumerate(super().shuffled(seed, epoch)):
+            yield (inputs * float("nan") if (epoch, step) == (2, 3) else inputs), labels
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [("c.safetensors", "last good checkpoint, of epoch 2, is .*c.safetensors"), (None, "no checkpoint")],
+)
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, path, kept):
+    source = few_images(49, 0)
+    source.__class__ = Breaking
+    checkpoint = path and tmp_path / path
+    expected = rf"The loss is nan at step 4 of 6 in epoch 3, learning rate 0\.00\d+\. .*{kept}.*max_norm"
+    with pytest.raises(CifakeError, match=expected):
+        run_small(checkpoint, source)
+    if checkpoint:
+        tensors, state = checkpoints.load(checkpoint)
+        assert len(state["history"]["val_loss"]) == 2
+        assert all(value.isfinite().all() for value in tensors["module"].values())
+
+
+def test_named_terms_are_averaged_and_the_loss_learns():
+    history, state = run_small()
+    assert {len(values) for values in history.terms.values()} == {6}
+    total = sum(
+        torch.tensor(history.terms[weight]) * torch.tensor(history.terms[term])
+        for weight, term in (("alpha", "cross_entropy"), ("beta", "similarity"), ("gamma", "penalty"))
+    )
+    assert torch.allclose(total, torch.tensor(history.train_loss), atol=0.01)
+    assert state["free"].abs().sum() > 0
+    assert history.val_loss[-1] > 0  # plain cross-entropy
+
+
+@pytest.mark.parametrize(("schedule", "first", "last"), [("cosine", 1.0, 0.07), ("one_cycle", 0.04, 0.05)])
+def test_schedules(schedule, first, last):
+    rates = run_small(schedule=schedule)[0].learning_rate
+    assert rates[0] == pytest.approx(0.01 * first)
+    assert 0 < rates[-1] < 0.01 * (last + 0.05) and max(rates) <= 0.01
+    with pytest.raises(CifakeError, match="cosine, one_cycle"):
+        run_small(schedule="steps")
+
+
+def test_clipping_limits_the_step():
+    source, start = few_images(8, 0), Small().state_dict()
+
+    def distance(max_norm):  # plain gradient descent would shrink with the limit; Adam's ε makes it show
+        module = Small()
+        training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator(), max_norm=max_norm)
+        return (module.classify.weight - start["classify.weight"]).norm().item()
+
+    assert distance(1e-9) < 0.5 * distance(None)
+
+
+def test_bfloat16_autocast_on_the_cpu(monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+    try:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        history, _ = run_small()
+        assert history.train_loss[-1] < history.train_loss[0]
+        module, source = Small(), few_images(16, 0)
+        training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator())
+        inputs = next(source.in_order())[0]
+        expected = module.classify(module.project(inputs))
+        assert torch.equal(module(inputs), expected)  # autocast ended with the training
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Constant(nn.Module):
+    """Logits that grow more confident by one parameter, right or wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs):
+        return inputs * self.scale
+
+
+def test_early_stopping_keeps_the_best_weights():
+    # What is learned on the training labels is wrong on the validation labels: its loss only rises.
+    inputs = torch.tensor([[-1.0, 1.0]] * 8).unsqueeze(1).expand(8, 2, 2)
+    train = batches.FeatureBatches(inputs, torch.ones(8, dtype=torch.long), 4)
+    val = batches.FeatureBatches(inputs, torch.zeros(8, dtype=torch.long), 4)
+    module = Constant()
+    history = training.fit(
+        module, train, val, epochs=50, learning_rate=0.1, patience=3, accelerator=SAMPLE.accelerator()
+    )
+    assert len(history.val_loss) == 4 and history.best_epoch == 0
+    assert history.train_loss == sorted(history.train_loss, reverse=True)
+    assert module.scale.item() == pytest.approx(0.2, abs=0.01)  # two steps of Adam in the best epoch, undone after
+
+
+def test_loop_never_waits_for_the_device(monkeypatch):
+    inputs = torch.randn(64, 2, 3)
+    splits = [batches.FeatureBatches(inputs, torch.arange(64) % 2, 8) for _ in range(2)]
+    calls = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: calls.append(1) or item(self))
+    training.fit(nn.Linear(3, 2), *splits, epochs=2, accelerator=SAMPLE.accelerator())
+    assert len(calls) <= 2 * 3  # three numbers an epoch, none a step
