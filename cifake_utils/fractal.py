@@ -1,12 +1,16 @@
-"""Box counting: how the number of boxes that a set touches grows as the boxes shrink."""
+"""Fractal dimension of sets, of grey surfaces and of feature maps.
 
-from collections.abc import Sequence
+Box counting asks how the number of boxes that a set touches grows as the boxes shrink.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from cifake_utils import CifakeError
@@ -35,10 +39,10 @@ class BoxCountingFit:
     r_squared: float
 
 
-def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int]) -> np.ndarray | torch.Tensor:
+def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int], *, offsets: int = 1) -> np.ndarray | torch.Tensor:
     """Count the boxes of each size that contain a part of the set (equation 1 of the paper).
 
-    The grid starts at the upper left corner; boxes that stick out at the right and at the bottom count like any other.
+    The grid starts at the upper left corner; boxes that stick out at the border count like any other.
 
     Parameters
     ----------
@@ -46,6 +50,9 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int]) -> np.ndar
         Shape (…, H, W); what is not zero belongs to the set. Any device.
     sizes : sequence of int
         Side lengths of the boxes in pixels, each at least 1, in any order.
+    offsets : int
+        Grid positions to try along each axis, evenly spaced over a box; the smallest count of them is returned. The
+        definition asks for the smallest cover; one grid may cut the set more often than needed.
 
     Returns
     -------
@@ -62,12 +69,24 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int]) -> np.ndar
     wrong = [size for size in sizes if size != int(size) or size < 1]
     if wrong:
         raise CifakeError(f"A box size of {wrong[0]} pixels is none; box sizes are whole numbers of at least 1.")
+    if offsets != int(offsets) or offsets < 1:
+        raise CifakeError(f"{offsets} grid offsets are none; their number is a whole number of at least 1.")
     occupied = {1: torch.as_tensor(mask) != 0}
     for size in sorted({int(size) for size in sizes} - {1}):
         finer = max(done for done in occupied if size % done == 0)  # boxes are made of boxes already counted
         occupied[size] = _coarsen(occupied[finer], size // finer)
     counts = torch.stack([occupied[int(size)].sum((-2, -1)) for size in sizes], -1)
+    if offsets > 1:
+        shifted = [_smallest_count(occupied[1], int(size), offsets) for size in sizes]
+        counts = torch.minimum(counts, torch.stack(shifted, -1))
     return counts if isinstance(mask, torch.Tensor) else counts.numpy()
+
+
+def _smallest_count(occupied: torch.Tensor, size: int, offsets: int) -> torch.Tensor:
+    """Return the smallest number of occupied boxes over grids that start up to a box outside of the mask."""
+    starts = sorted({size * step // offsets for step in range(offsets)})
+    grids = (F.pad(occupied, (left, 0, top, 0)) for top in starts for left in starts)
+    return torch.stack([_coarsen(grid, size).sum((-2, -1)) for grid in grids]).amin(0)
 
 
 def _coarsen(occupied: torch.Tensor, factor: int) -> torch.Tensor:
@@ -126,3 +145,217 @@ def box_counting_dimension(
     if not return_fit:
         return float(slope)
     return BoxCountingFit(float(slope), float(intercept), sizes, counts.tolist(), float(r_squared))
+
+
+def _slope(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Return the least-squares slope of ``values`` (…, K) over log size: (…,), one matrix product."""
+    x = torch.tensor(sizes, dtype=values.dtype, device=values.device).log()
+    x = x - x.mean()
+    return values @ (x / x.square().sum())
+
+
+def _as_surfaces(gray: np.ndarray | torch.Tensor, least: int) -> torch.Tensor:
+    """Return grey surfaces as floats; a `CifakeError` where they are not (…, H, W), finite, and large enough."""
+    surfaces = torch.as_tensor(gray)
+    if surfaces.ndim < 2 or min(surfaces.shape[-2:]) < least:
+        raise CifakeError(
+            f"A grey surface needs shape (…, H, W) with at least {least} pixels a side; this one has shape "
+            f"{tuple(surfaces.shape)}."
+        )
+    surfaces = surfaces if surfaces.is_floating_point() else surfaces.float()
+    if not surfaces.isfinite().all():
+        raise CifakeError("The grey surface holds values that are not finite (NaN or infinity).")
+    return surfaces
+
+
+def _returned(values: torch.Tensor, like: np.ndarray | torch.Tensor) -> float | np.ndarray | torch.Tensor:
+    if values.ndim == 0:
+        return values.item()
+    return values if isinstance(like, torch.Tensor) else values.numpy()
+
+
+def differential_box_counting_dimension(
+    gray: np.ndarray | torch.Tensor, sizes: Sequence[int] | None = None
+) -> float | np.ndarray | torch.Tensor:
+    """Return the dimension of a grey surface by differential box counting: 2 (smooth) to 3 (rough).
+
+    Over each s×s block the surface passes through ⌈max / h⌉ − ⌈min / h⌉ + 1 boxes of height h. Grey values are
+    stretched to the shorter side of the image, so that boxes are cubes, h = s, and brightness and contrast play no
+    part. Sarkar & Chaudhuri, *An efficient differential box-counting approach to compute fractal dimension of image*,
+    IEEE Trans. SMC 24 (1994). It underestimates rough surfaces: see the table that `benchmarks/box_counting.py` prints.
+
+    Parameters
+    ----------
+    gray : np.ndarray or torch.Tensor
+        Shape (…, H, W).
+    sizes : sequence of int, optional
+        Block sizes in pixels, at least three different ones from 2 up; default: powers of two from 2 to half the
+        shorter side.
+
+    Returns
+    -------
+    float, or np.ndarray or torch.Tensor of shape (…,)
+        One number for one surface. A constant surface has dimension 2.
+
+    Raises
+    ------
+    CifakeError
+        A surface that is too small, not finite or without two dimensions; fewer than three sizes.
+    """
+    surfaces = _as_surfaces(gray, 2 ** (LEAST_SCALES + 1) if sizes is None else 2)
+    sizes = default_sizes(*surfaces.shape[-2:])[1:] if sizes is None else [int(size) for size in sizes]
+    if len(set(sizes)) < LEAST_SCALES or min(sizes) < 2:
+        raise CifakeError(f"A slope needs at least {LEAST_SCALES} different block sizes from 2 up; got {sizes}.")
+    low, high = surfaces.amin((-2, -1), keepdim=True), surfaces.amax((-2, -1), keepdim=True)
+    spread = torch.where(high > low, high - low, 1)
+    heights = (surfaces - low) / spread * min(surfaces.shape[-2:])
+    flat = heights.reshape(-1, 1, *heights.shape[-2:])
+    counts = []
+    for size in sizes:
+        top = F.max_pool2d(flat, size, ceil_mode=True)
+        bottom = -F.max_pool2d(-flat, size, ceil_mode=True)
+        counts.append(((top / size).ceil() - (bottom / size).ceil() + 1).sum((1, 2, 3)))
+    dimensions = -_slope(torch.stack(counts, -1).log(), sizes)
+    return _returned(dimensions.reshape(surfaces.shape[:-2]), gray)
+
+
+def variogram_dimension(
+    gray: np.ndarray | torch.Tensor, lags: Sequence[int] | None = None
+) -> float | np.ndarray | torch.Tensor:
+    """Return the dimension of a grey surface from how fast its increments grow with distance: 3 − H.
+
+    The mean squared difference of pixels d apart, along rows and columns, grows as d^(2 H) on a fractional Brownian
+    surface (Mandelbrot & van Ness, 1968; Gneiting, Ševčíková & Percival, *Estimators of fractal dimension*, 2012).
+    Nothing clips the result: white noise gives 3, a smooth surface 2, a periodic one may fall outside.
+
+    Parameters
+    ----------
+    gray : np.ndarray or torch.Tensor
+        Shape (…, H, W).
+    lags : sequence of int, optional
+        Distances in pixels, at least three different ones; default: 1, 2, 4 and, from 32 pixels on, 8.
+
+    Returns
+    -------
+    float, or np.ndarray or torch.Tensor of shape (…,)
+        One number for one surface. A constant surface has dimension 2.
+
+    Raises
+    ------
+    CifakeError
+        A surface that is too small for its lags, not finite or without two dimensions; fewer than three lags.
+    """
+    surfaces = _as_surfaces(gray, 8 if lags is None else 2)
+    lags = _default_lags(*surfaces.shape[-2:]) if lags is None else [int(lag) for lag in lags]
+    if len(set(lags)) < LEAST_SCALES or min(lags) < 1 or max(lags) >= min(surfaces.shape[-2:]):
+        raise CifakeError(
+            f"A slope needs at least {LEAST_SCALES} different lags, each from 1 to less than the shorter side of "
+            f"{min(surfaces.shape[-2:])} pixels; got {lags}."
+        )
+    return _returned(_variogram(surfaces, lags), gray)
+
+
+def _default_lags(height: int, width: int) -> list[int]:
+    return [1, 2, 4, 8] if min(height, width) >= 32 else [1, 2, 4]
+
+
+def _variogram(surfaces: torch.Tensor, lags: Sequence[int]) -> torch.Tensor:
+    squares = torch.stack(
+        [
+            (surfaces[..., lag:, :] - surfaces[..., :-lag, :]).square().mean((-2, -1))
+            + (surfaces[..., lag:] - surfaces[..., :-lag]).square().mean((-2, -1))
+            for lag in lags
+        ],
+        -1,
+    )
+    varies = (squares > 0).all(-1)
+    logs = torch.where(varies[..., None], squares, 1).log()
+    return torch.where(varies, 3 - _slope(logs, lags) / 2, 2)
+
+
+class FractalDimension(nn.Module):
+    """Box-counting dimension of every channel of a batch of feature maps (section *fractal dimension layer*).
+
+    (N, C, H, W) to float32 (N, C), or (N, 2 C) with the variogram dimension of every channel behind. A pixel belongs
+    to the set where its channel exceeds a threshold of its own: softly, sigmoid((x − threshold) / (scale ·
+    temperature)), so that gradients flow, or hard. Boxes do not overlap; a box is as occupied as its most occupied
+    pixel. Fewer than one occupied box counts as one, so that an empty map has dimension 0, as a point has.
+
+    ``threshold`` and ``scale``, float32 (C,), are the mean and standard deviation of each channel over *training*
+    images: buffers, set once by `fit` and saved with the model. So an image's output never depends on its batch-mates.
+    Before `fit` they are 0 and 1: right for maps that are standardised already.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    temperature : float
+        In standard deviations of a channel; smaller is nearer to hard counting and lets fewer pixels pass a gradient.
+    hard : bool
+        Count boxes exactly; no gradient.
+    variogram : bool
+        Append the variogram dimensions of the maps.
+
+    Raises
+    ------
+    CifakeError
+        From ``forward``: maps of another number of channels, or with fewer than three box sizes (under 8×8).
+    """
+
+    def __init__(
+        self, channels: int, *, temperature: float = 0.02, hard: bool = False, variogram: bool = False
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise CifakeError(
+                f"A temperature of {temperature} is none; it must be above 0. For hard counting: hard=True."
+            )
+        self.temperature, self.hard, self.variogram = temperature, hard, variogram
+        self.register_buffer("threshold", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[torch.Tensor]) -> "FractalDimension":
+        """Take mean and standard deviation of every channel from batches (N, C, H, W) of training maps."""
+        count, total, squares = 0, 0.0, 0.0
+        for maps in batches:
+            self._check(maps)
+            values = maps.double()
+            count += values[:, 0].numel()
+            total = total + values.sum((0, 2, 3))
+            squares = squares + values.square().sum((0, 2, 3))
+        if not count:
+            raise CifakeError("There is no training map to take thresholds from.")
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+        self.threshold.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1))  # a channel that never varies stays finite
+        return self
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        self._check(maps)
+        sizes = default_sizes(*maps.shape[-2:])
+        with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for counts
+            maps = maps if maps.dtype == torch.float64 else maps.float()
+            excess = (maps - self.threshold[:, None, None]) / self.scale[:, None, None]
+            occupied = (excess > 0).to(maps.dtype) if self.hard else (excess / self.temperature).sigmoid()
+            counts = [occupied.sum((2, 3))]
+            for _ in sizes[1:]:
+                occupied = F.max_pool2d(occupied, 2, ceil_mode=True)
+                counts.append(occupied.sum((2, 3)))
+            dimensions = -_slope(torch.stack(counts, -1).clamp_min(1).log(), sizes)
+            if self.variogram:
+                dimensions = torch.cat([dimensions, _variogram(excess, _default_lags(*maps.shape[-2:]))], 1)
+            return dimensions
+
+    def _check(self, maps: torch.Tensor) -> None:
+        if maps.ndim != 4 or maps.shape[1] != len(self.threshold):
+            raise CifakeError(
+                f"This layer takes maps (N, {len(self.threshold)}, H, W); it got shape {tuple(maps.shape)}."
+            )
+        if min(maps.shape[-2:]) < 2**LEAST_SCALES:
+            raise CifakeError(
+                f"Maps of {maps.shape[-2]}×{maps.shape[-1]} pixels have no fractal dimension: a slope needs "
+                f"{LEAST_SCALES} box sizes, hence at least 8×8 pixels. ResNet50 at 32×32 ends in maps of 4×4, 2×2 and "
+                "1×1; take the maps of the stem (16×16) or of layer1 (8×8)."
+            )

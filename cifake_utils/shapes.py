@@ -62,7 +62,7 @@ def self_similar(name: str, levels: int) -> Shape:
 
 
 def curve(name: str, levels: int) -> Shape:
-    """Return the curve of one of `GENERATORS` after ``levels`` replacements, its smallest pieces less than a pixel long.
+    """Return the curve of one of `GENERATORS` after ``levels`` replacements, its pieces less than a pixel long.
 
     Its dimension is log (number of pieces) / log (how much shorter each is).
     """
@@ -77,11 +77,11 @@ def curve(name: str, levels: int) -> Shape:
 
 
 def dragon(levels: int) -> Shape:
-    """Return the outline of Heighway's dragon after ``levels`` foldings, an odd number, 2**((levels - 3) / 2) pixels high.
+    """Return the outline of Heighway's dragon after ``levels`` foldings: an odd number.
 
-    The dragon itself fills the plane: its dimension is 2, but the boxes that its outline adds keep the slope below 1.9
-    in any picture of reasonable size. The outline has dimension 2 log₂ λ = 1.5236, λ³ = λ² + 2 (Chang & Zhang, *The
-    fractal geometry of the boundary of dragon curves*, 1999).
+    The drawing is 2**((levels - 3) / 2) pixels high. The dragon itself fills the plane: its dimension is 2, but the
+    boxes that its outline adds keep the slope below 1.9 in any picture of reasonable size. The outline has dimension
+    2 log₂ λ = 1.5236, λ³ = λ² + 2 (Chang & Zhang, *The fractal geometry of the boundary of dragon curves*, 1999).
     """
     middles = np.array([0.5 + 0j])  # of the pieces: after an odd number of foldings they lie on a square lattice
     for _ in range(levels):
