@@ -80,7 +80,7 @@ def dragon(levels: int) -> Shape:
     """Return the outline of Heighway's dragon after ``levels`` foldings: an odd number.
 
     The drawing is 2**((levels - 3) / 2) pixels high. The dragon itself fills the plane: its dimension is 2, but the
-    boxes that its outline adds keep the slope below 1.9 in any picture of reasonable size. The outline has dimension
+    boxes that its outline adds keep the slope near 1.9 in pictures of 512 to 1024 pixels. The outline has dimension
     2 log₂ λ = 1.5236, λ³ = λ² + 2 (Chang & Zhang, *The fractal geometry of the boundary of dragon curves*, 1999).
     """
     middles = np.array([0.5 + 0j])  # of the pieces: after an odd number of foldings they lie on a square lattice
