@@ -62,7 +62,7 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int], *, offsets
     Raises
     ------
     CifakeError
-        A mask with fewer than two dimensions, or a size that is not a whole number of at least 1.
+        A mask with fewer than two dimensions, or a size or a number of offsets that is not a whole number from 1 up.
     """
     if mask.ndim < 2:
         raise CifakeError(f"Box counting needs a mask of shape (…, H, W); this one has shape {tuple(mask.shape)}.")
@@ -71,14 +71,16 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int], *, offsets
         raise CifakeError(f"A box size of {wrong[0]} pixels is none; box sizes are whole numbers of at least 1.")
     if offsets != int(offsets) or offsets < 1:
         raise CifakeError(f"{offsets} grid offsets are none; their number is a whole number of at least 1.")
-    occupied = {1: torch.as_tensor(mask) != 0}
-    for size in sorted({int(size) for size in sizes} - {1}):
-        finer = max(done for done in occupied if size % done == 0)  # boxes are made of boxes already counted
-        occupied[size] = _coarsen(occupied[finer], size // finer)
-    counts = torch.stack([occupied[int(size)].sum((-2, -1)) for size in sizes], -1)
+    whole = torch.as_tensor(mask) != 0
     if offsets > 1:
-        shifted = [_smallest_count(occupied[1], int(size), offsets) for size in sizes]
-        counts = torch.minimum(counts, torch.stack(shifted, -1))
+        counts = [_smallest_count(whole, int(size), offsets) for size in sizes]
+    else:
+        occupied = {1: whole}
+        for size in sorted({int(size) for size in sizes} - {1}):
+            finer = max(done for done in occupied if size % done == 0)  # boxes are made of boxes already counted
+            occupied[size] = _coarsen(occupied[finer], size // finer)
+        counts = [occupied[int(size)].sum((-2, -1)) for size in sizes]
+    counts = torch.stack(counts, -1)
     return counts if isinstance(mask, torch.Tensor) else counts.numpy()
 
 
