@@ -139,21 +139,18 @@ def run(lab, browser):
 
 
 class Widget:
-    """The smallest part of the page around a control that has a picture and a text too.
+    """The smallest part of the page around a control that has a picture too.
 
     Attributes
     ----------
-    text : Locator
-        Its HTML widget.
+    box : Locator
+        All of it.
     picture : Locator
         Its image.
     """
 
     def __init__(self, control: sync_api.Locator):
-        self.box = control.locator(
-            "xpath=ancestor::*[.//img[contains(@class, 'widget-image')] and .//*[contains(@class, 'widget-html')]][1]"
-        )
-        self.text = self.box.locator(".widget-html-content").first
+        self.box = control.locator("xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]")
         self.picture = self.box.locator("img.widget-image").first
 
     def seen(self) -> tuple[str, str]:
@@ -172,12 +169,9 @@ def find_slider(page: sync_api.Page, description: str) -> sync_api.Locator:
     return page.locator(".widget-slider").filter(has=label).first
 
 
-def readout(slider: sync_api.Locator) -> str:
-    return slider.locator(".widget-readout").inner_text()
-
-
-def numbers(text: str) -> set[str]:
-    return set(re.findall(r"\d[\d,.]*", text))
+def readout(slider: sync_api.Locator) -> int:
+    """Return the number beside a slider."""
+    return int(slider.locator(".widget-readout").inner_text())
 
 
 @contextmanager
@@ -199,22 +193,23 @@ def test_quiz(run):
     page = run("01_explore_cifake.ipynb")
     buttons = {REAL: page.get_by_role("button", name="photograph"), FAKE: page.get_by_role("button", name="rendered")}
     quiz = Widget(buttons[REAL])
-    expect(quiz.text).to_have_text("Image 1 of 10, 0 right so far.")
+    message = quiz.box.get_by_text(" right")
+    expect(message).to_have_text("Image 1 of 10, 0 right so far.")
 
     labels = widgets.draw_quiz(data.load().test, count=10, seed=0).images.labels.tolist()
     for right, label in enumerate(labels[:-1], 1):
         before = quiz.seen()
         buttons[label].click()
-        expect(quiz.text).to_have_text(f"Image {right + 1} of 10, {right} right so far.")
+        expect(message).to_have_text(f"Image {right + 1} of 10, {right} right so far.")
         quiz.expect_another_picture(*before)
 
     buttons[REAL if labels[-1] == FAKE else FAKE].click()
-    expect(quiz.text).to_contain_text("9 of 10 right.")
+    expect(message).to_contain_text("9 of 10 right.")
     for button in buttons.values():
         expect(button).to_be_disabled()
 
     page.get_by_role("button", name="new images").click()
-    expect(quiz.text).to_have_text("Image 1 of 10, 0 right so far.")
+    expect(message).to_have_text("Image 1 of 10, 0 right so far.")
     expect(buttons[REAL]).to_be_enabled()
 
 
@@ -222,14 +217,19 @@ def test_box_size_slider(run):
     page = run("02_box_counting.ipynb")
     slider = find_slider(page, "box size")
     explorer = Widget(slider)
-    sizes, texts, before = [readout(slider)], [explorer.text.inner_text()], explorer.seen()
+    message = explorer.box.get_by_text(re.compile(r"[0-9,]+ boxes of "))
 
-    with dragged(page, slider):
-        explorer.expect_another_picture(*before)
-        expect(explorer.text).not_to_have_text(texts[0])
-        sizes.append(readout(slider))
-        texts.append(explorer.text.inner_text())
+    def count(size: int) -> int:
+        """Return how many boxes of a size the message reports, when it has come to report that size."""
+        expect(message).to_contain_text(f" boxes of {size}×{size} pixels")
+        return int(message.inner_text().split()[0].replace(",", ""))
 
-    assert sizes[0] != sizes[1]
-    counts = [numbers(text) - numbers(size) for text, size in zip(texts, sizes, strict=True)]
-    assert counts[0] != counts[1], texts  # more than the box size itself is another number
+    before, picture = readout(slider), explorer.seen()
+    count_before = count(before)
+    with dragged(page, slider):  # the widget is to follow while the mouse is still down
+        after = readout(slider)
+        count_after = count(after)
+        explorer.expect_another_picture(*picture)
+
+    assert before != after
+    assert (count_after < count_before) == (after > before), (before, count_before, after, count_after)
