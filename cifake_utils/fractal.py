@@ -71,7 +71,7 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int], *, offsets
         raise CifakeError(f"A box size of {wrong[0]} pixels is none; box sizes are whole numbers of at least 1.")
     if offsets != int(offsets) or offsets < 1:
         raise CifakeError(f"{offsets} grid offsets are none; their number is a whole number of at least 1.")
-    whole = torch.as_tensor(mask) != 0
+    whole = torch.as_tensor(mask).bool()
     if offsets > 1:
         counts = [_smallest_count(whole, int(size), offsets) for size in sizes]
     else:
@@ -79,7 +79,7 @@ def box_counts(mask: np.ndarray | torch.Tensor, sizes: Sequence[int], *, offsets
         for size in sorted({int(size) for size in sizes} - {1}):
             finer = max(done for done in occupied if size % done == 0)  # boxes are made of boxes already counted
             occupied[size] = _coarsen(occupied[finer], size // finer)
-        counts = [occupied[int(size)].sum((-2, -1)) for size in sizes]
+        counts = [_count(occupied[int(size)]) for size in sizes]
     counts = torch.stack(counts, -1)
     return counts if isinstance(mask, torch.Tensor) else counts.numpy()
 
@@ -88,7 +88,17 @@ def _smallest_count(occupied: torch.Tensor, size: int, offsets: int) -> torch.Te
     """Return the smallest number of occupied boxes over grids that start up to a box outside of the mask."""
     starts = sorted({size * step // offsets for step in range(offsets)})
     grids = (F.pad(occupied, (left, 0, top, 0)) for top in starts for left in starts)
-    return torch.stack([_coarsen(grid, size).sum((-2, -1)) for grid in grids]).amin(0)
+    return torch.stack([_count(_coarsen(grid, size)) for grid in grids]).amin(0)
+
+
+def _count(occupied: torch.Tensor) -> torch.Tensor:
+    """Return how many pixels of each mask are True, (…, H, W) to int64 (…,).
+
+    Band by band: torch sums booleans by way of an int64 copy, which should not leave the processor's cache.
+    """
+    height, width = occupied.shape[-2:]
+    bands = occupied.flatten(0, -2).split(2**18 // max(1, width) or 1)
+    return torch.cat([band.sum(-1) for band in bands]).reshape(*occupied.shape[:-2], height).sum(-1)
 
 
 def _coarsen(occupied: torch.Tensor, factor: int) -> torch.Tensor:

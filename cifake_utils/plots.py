@@ -85,6 +85,50 @@ def spectra(*measured: dict) -> Figure:
     return figure
 
 
+def image_effects(*measured: dict) -> Figure:
+    """Plot effect sizes of the images' dimensions with 95 % intervals, one panel for each `effects.facts`."""
+    figure, axes = plt.subplots(
+        1, len(measured), figsize=(4.5 * len(measured), 2.2), squeeze=False, sharey=True, layout="constrained"
+    )
+    for panel, facts in zip(axes[0], measured, strict=True):
+        for place, effect in enumerate(facts["image"]["estimators"].values()):
+            panel.plot([effect["low"], effect["high"]], [-place, -place], color="black")
+            panel.plot(effect["d"], -place, "o", color="black")
+        panel.axvline(0, color="0.6", linestyle=":")
+        panel.set(xlim=(-1.3, 1.3), xlabel="d (FAKE − REAL)", title=f"Images, {facts['data']}")
+    names = list(measured[0]["image"]["estimators"])
+    axes[0, 0].set_yticks([-place for place in range(len(names))], names)
+    axes[0, 0].set_ylim(0.5 - len(names), 0.5)
+    return figure
+
+
+def map_effects(*measured: dict) -> Figure:
+    """Plot effect sizes of every channel in falling order with 95 % bands, one column for each `effects.facts`.
+
+    The dimension of the channel's map, and the map's plain mean.
+    """
+    stages = list(measured[0]["map"])
+    size = (4.5 * len(measured), 2.6 * len(stages))
+    figure, axes = plt.subplots(
+        len(stages), len(measured), figsize=size, squeeze=False, sharey=True, layout="constrained"
+    )
+    styles = {"dimension": ("black", "o"), "mean": (sns.color_palette("colorblind")[2], "s")}
+    for column, facts in enumerate(measured):
+        for panel, stage in zip(axes[:, column], stages, strict=True):
+            for name, (colour, marker) in styles.items():
+                effects = facts["map"][stage][name]
+                order = np.argsort(effects["d"])[::-1]
+                d, low, high = (np.array(effects[key])[order] for key in ("d", "low", "high"))
+                rank = np.arange(1, len(d) + 1)
+                panel.plot(rank, d, color=colour, marker=marker, markersize=3, markevery=len(d) // 16, label=name)
+                panel.fill_between(rank, low, high, color=colour, alpha=0.3)
+            panel.axhline(0, color="0.6", linestyle=":")
+            panel.set(title=f"{stage}, {facts['data']}", xlabel="channels, in falling order")
+            panel.legend()
+    figure.supylabel("d (FAKE − REAL)")
+    return figure
+
+
 def stages(maps: dict[str, torch.Tensor], blocks: dict[str, int]) -> Figure:
     """Draw a backbone as a row of its feature maps: height shows width in pixels, thickness shows channels.
 

@@ -1,0 +1,148 @@
+"""How much the fractal dimension of images, and of feature maps, differs between photographs and rendered images."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.stats import ttest_ind
+from sklearn.metrics import roc_auc_score
+
+from cifake_utils import fractal, models, progress
+from cifake_utils.batches import normalise
+from cifake_utils.data import FAKE, LABELS, REAL, Cifake, ImageSet
+from cifake_utils.exploration import probe_accuracy
+from cifake_utils.weights import Weights
+
+STAGES = ("stem", "layer1")  # deeper maps are too small: under 8×8 pixels there are fewer than three box sizes
+FIT_IMAGES = 4_000  # training images that thresholds are taken from
+BATCH_SIZE = 500
+
+
+def grey(images: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the colour channels of uint8 images (N, 3, H, W): float32 (N, H, W), 0 to 1."""
+    return images.float().mean(1) / 255
+
+
+def brighter_half_dimension(surfaces: torch.Tensor) -> torch.Tensor:
+    """Return the box-counting dimension of the pixels brighter than their image's median: (N, H, W) to (N,)."""
+    excess = surfaces - surfaces.flatten(1).median(1).values[:, None, None]
+    return fractal.FractalDimension(1, hard=True)(excess[:, None])[:, 0]
+
+
+# What is measured of a grey image (N, H, W): one number each, (N,).
+ESTIMATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "box counting, brighter half": brighter_half_dimension,
+    "differential box counting": fractal.differential_box_counting_dimension,
+    "variogram": fractal.variogram_dimension,
+}
+
+
+def effect_sizes(values: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
+    """Return the standardised mean difference FAKE − REAL of each column, Cohen's d, with its 95 % interval.
+
+    d is the difference of the means in units of the standard deviation within a label (root mean of both variances;
+    Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988). The interval is Welch's for the
+    difference, in the same units. A column that never varies has d = 0.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Shape (N, D).
+    labels : np.ndarray
+        Shape (N,), REAL and FAKE, at least two of each.
+
+    Returns
+    -------
+    dict
+        ``d``, ``low``, ``high``: D numbers each.
+    """
+    real, fake = values[labels == REAL].astype(float), values[labels == FAKE].astype(float)
+    spread = np.sqrt((real.var(0, ddof=1) + fake.var(0, ddof=1)) / 2)
+    varies = spread > 0
+    interval = ttest_ind(fake[:, varies], real[:, varies], equal_var=False).confidence_interval(0.95)
+    columns = {"d": fake[:, varies].mean(0) - real[:, varies].mean(0), "low": interval.low, "high": interval.high}
+    result = {}
+    for name, column in columns.items():
+        full = np.zeros(values.shape[1])
+        full[varies] = column / spread[varies]
+        result[name] = full.tolist()
+    return result
+
+
+def of_images(cifake: Cifake) -> dict:
+    """Return what `ESTIMATORS` give on the training images, and what a linear rule on these numbers gets right."""
+    values = {split: _estimates(cifake.splits[split].images) for split in ("train", "val")}
+    labels = cifake.train.labels.numpy()
+    effects = effect_sizes(values["train"].numpy(), labels)
+    result = {}
+    for column, name in enumerate(ESTIMATORS):
+        numbers = values["train"][:, column].numpy()
+        result[name] = {key: effect[column] for key, effect in effects.items()}
+        result[name]["auroc"] = float(roc_auc_score(labels, numbers))
+        for label, label_name in enumerate(LABELS):
+            chosen = numbers[labels == label].astype(float)
+            result[name][label_name] = {"mean": chosen.mean(), "standard_deviation": chosen.std(ddof=1)}
+    return {"estimators": result, "probe_accuracy": probe_accuracy(values["train"], values["val"], cifake)}
+
+
+def _estimates(images: torch.Tensor) -> torch.Tensor:
+    """Return what `ESTIMATORS` give, side by side: (N, len(ESTIMATORS))."""
+    parts = [grey(part) for part in images.split(BATCH_SIZE)]
+    return torch.stack([torch.cat([estimator(part) for part in parts]) for estimator in ESTIMATORS.values()], 1)
+
+
+def fitted_layers(backbone: models.Backbone, images: ImageSet) -> dict[str, fractal.FractalDimension]:
+    """Return a hard fractal layer for each of `STAGES`, thresholds taken from evenly spaced training images."""
+    chosen = images.images[:: max(1, len(images) // FIT_IMAGES)]
+    maps = [_maps(backbone, chosen[start : start + BATCH_SIZE]) for start in range(0, len(chosen), BATCH_SIZE)]
+    return {
+        stage: fractal.FractalDimension(maps[0][stage].shape[1], hard=True).fit(batch[stage] for batch in maps)
+        for stage in STAGES
+    }
+
+
+def of_maps(cifake: Cifake, start: Weights) -> dict:
+    """Return, for every channel of `STAGES`, the effect size of its dimension, and of its plain mean beside it.
+
+    The best channel is chosen on training images; its AUROC is that on validation images.
+    """
+    backbone = models.backbone(start).eval()
+    layers = fitted_layers(backbone, cifake.train)
+    statistics = {"dimension": lambda stage, maps: layers[stage](maps), "mean": lambda _, maps: maps.mean((2, 3))}
+    values = {}
+    for split in ("train", "val"):
+        images, parts = cifake.splits[split].images, {(stage, name): [] for stage in STAGES for name in statistics}
+        with progress.bar(total=len(images), desc=f"maps {split}") as bar:
+            for first in range(0, len(images), BATCH_SIZE):
+                maps = _maps(backbone, images[first : first + BATCH_SIZE])
+                for (stage, name), part in parts.items():
+                    part.append(statistics[name](stage, maps[stage]))
+                bar.update(min(BATCH_SIZE, len(images) - first))
+        values[split] = {key: torch.cat(part).numpy() for key, part in parts.items()}
+    result = {stage: {} for stage in STAGES}
+    for (stage, name), numbers in values["train"].items():
+        effects = effect_sizes(numbers, cifake.train.labels.numpy())
+        best = int(np.abs(effects["d"]).argmax())
+        towards_fake = np.sign(effects["d"][best]) * values["val"][stage, name][:, best]
+        auroc = roc_auc_score(cifake.val.labels.numpy(), towards_fake)
+        result[stage][name] = effects | {"best_channel": best, "best_channel_val_auroc": float(auroc)}
+    return result
+
+
+@torch.inference_mode()
+def _maps(backbone: models.Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    maps = backbone(normalise(images))
+    return {stage: maps[stage].float() for stage in STAGES}
+
+
+def facts(cifake: Cifake, start: Weights) -> dict:
+    """Return all that lesson 02 measures on images and maps, as JSON types: the same for the sample and for CIFAKE."""
+    return {
+        "data": cifake.source,
+        "data_hash": cifake.hash,
+        "weights": start.name,
+        "weights_hash": start.hash,
+        "images": len(cifake.train),
+        "image": of_images(cifake),
+        "map": of_maps(cifake, start),
+    }

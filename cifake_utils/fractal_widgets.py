@@ -1,0 +1,230 @@
+"""Interactive parts of lesson 02: behind each, a pure function from its controls' values to a figure and a sentence."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from skimage.measure import block_reduce
+
+from cifake_utils import fractal, sample, shapes
+from cifake_utils.batches import normalise
+from cifake_utils.data import FAKE, LABELS, REAL, Cifake
+from cifake_utils.models import Backbone
+from cifake_utils.plots import COLOURS
+from cifake_utils.widgets import png
+
+View = tuple[Figure, str]
+
+PHOTOGRAPHS = ("astronaut", "flower", "hubble")
+PHOTOGRAPH_SIDE = SURFACE_SIDE = 256  # pixels
+HURST = [step / 20 for step in range(2, 19)]
+ORANGE = np.array(to_rgb(COLOURS["FAKE"]))
+
+
+def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Return a picture and a sentence that follow controls, whose values ``render`` gets by name."""
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
+    message = ipywidgets.Label()
+
+    def show(_change: dict | None = None) -> None:
+        figure, message.value = render(**{name: control.value for name, control in controls.items()})
+        picture.value = png(figure)
+
+    for control in controls.values():
+        control.observe(show, "value")
+    show()
+    return ipywidgets.VBox([*controls.values(), picture, message])
+
+
+draw = cache(shapes.draw)
+
+
+@cache
+def photograph(name: str) -> np.ndarray:
+    """Return one of `PHOTOGRAPHS` as grey values from 0 to 1, (PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE)."""
+    return np.asarray(sample.photograph(name).convert("L").resize((PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE))) / 255
+
+
+def boxes_drawn(mask: np.ndarray, size: int) -> np.ndarray:
+    """Return a picture of a set (H, W) under the boxes that hold a part of it: uint8, (H, W, 3)."""
+    height, width = mask.shape
+    boxes = block_reduce(mask, (size, size), np.max).repeat(size, 0).repeat(size, 1)[:height, :width]
+    picture = np.full((height, width, 3), 255, np.uint8)
+    picture[boxes] = 255 * (0.5 + 0.5 * ORANGE)
+    if size >= 8:
+        border = (np.arange(height) % size == 0)[:, None] | (np.arange(width) % size == 0)
+        picture[boxes & border] = 255 * ORANGE
+    picture[mask] = 25
+    return picture
+
+
+def render_boxes(name: str, threshold: float, size: int) -> View:
+    """Return the explorer's view: a set, its boxes of ``size`` pixels, and log N against log 1/ε with the fit.
+
+    Parameters
+    ----------
+    name : str
+        One of `shapes.SHAPES` or `PHOTOGRAPHS`.
+    threshold : float
+        Grey value, 0 to 1; the pixels of a photograph that are brighter are the set.
+    size : int
+        Side of a box in pixels.
+    """
+    mask = draw(name).mask if name in shapes.SHAPES else photograph(name) > threshold
+    figure = Figure((8, 4))
+    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.01, "right": 0.98, "bottom": 0.13, "top": 0.97})
+    left.imshow(boxes_drawn(mask, size), interpolation="nearest")
+    left.axis("off")
+    if not mask.any():
+        return figure, "No pixel is brighter than the threshold. The set is empty, and nothing has no dimension."
+    fit = fractal.box_counting_dimension(mask, return_fit=True)
+    count = int(fractal.box_counts(mask, [size])[0])
+    x = -np.log(fit.sizes)
+    right.plot(x, np.log(fit.counts), "o", color="black", label="counted")
+    right.plot(x, fit.dimension * x + fit.intercept, color="0.5", label=f"slope {fit.dimension:.3f}")
+    right.plot(-np.log(size), np.log(count), "s", color=ORANGE, ms=11, mew=2, mfc="none", label="the boxes shown")
+    right.set(xlabel="log 1/ε (ε: box size in pixels)", ylabel="log N (N: number of boxes)")
+    right.legend(loc="upper left")
+    truth = f"; the set's own dimension is {draw(name).dimension:.3f}" if name in shapes.SHAPES else ""
+    return figure, f"{count:,} boxes of {size}×{size} pixels. Slope of the fit: {fit.dimension:.3f}{truth}."
+
+
+def box_counting_explorer() -> ipywidgets.VBox:
+    """Return the explorer: pick a set or a photograph, a threshold, a box size."""
+    return live(
+        render_boxes,
+        name=ipywidgets.Dropdown(options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Koch", description="set"),
+        threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="threshold"),
+        size=ipywidgets.IntSlider(32, min=1, max=64, description="box size"),
+    )
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """Return which pixels differ from their right or lower neighbour: bool, as ``mask``, (H, W)."""
+    edge = np.zeros_like(mask)
+    edge[:, :-1] |= mask[:, 1:] != mask[:, :-1]
+    edge[:-1] |= mask[1:] != mask[:-1]
+    return edge
+
+
+def contour_dimension(surface: np.ndarray) -> float:
+    """Return 1 + the box-counting dimension of the contour line at the median: the surface's, if it is Brownian."""
+    return 1 + fractal.box_counting_dimension(outline(surface > np.median(surface)))
+
+
+# What the second widget compares, on a surface (H, W).
+SURFACE_ESTIMATORS = {
+    "variogram": fractal.variogram_dimension,
+    "contour line + 1": contour_dimension,
+    "differential box counting": fractal.differential_box_counting_dimension,
+}
+
+
+@cache
+def brownian(hurst: float, seed: int) -> np.ndarray:
+    """Return a fractional Brownian surface of `SURFACE_SIDE` pixels a side."""
+    return shapes.fractional_brownian_surface(SURFACE_SIDE, hurst, seed)
+
+
+def render_roughness(hurst: float, seed: int = 0) -> View:
+    """Return a fractional Brownian surface, a cut through it, and what three estimators say, beside the truth 3 − H."""
+    surface = brownian(hurst, seed)
+    figure = Figure((9, 3))
+    edges = {"left": 0.01, "right": 0.98, "bottom": 0.1, "top": 0.9}
+    left, middle, right = figure.subplots(1, 3, gridspec_kw=edges | {"width_ratios": (1, 1, 1)})
+    left.imshow(surface, cmap="cividis")
+    left.axis("off")
+    middle.plot(surface[SURFACE_SIDE // 2], color="black", linewidth=1)
+    middle.set(xticks=[], yticks=[], title="a cut through the middle")
+    estimates = {name: estimator(surface) for name, estimator in SURFACE_ESTIMATORS.items()}
+    for place, (value, marker) in enumerate(zip(estimates.values(), "osD", strict=True)):
+        right.plot(value, -place, marker, color="black")
+        right.annotate(list(estimates)[place], (1.95, 0.2 - place), fontsize=9)
+    right.axvline(3 - hurst, color="0.5", linestyle="--")
+    right.set(xlim=(1.9, 3.1), ylim=(-2.5, 0.5), yticks=[], title="dimension (dashed: truth)")
+    numbers = ", ".join(f"{name} {value:.2f}" for name, value in estimates.items())
+    return figure, f"H = {hurst:.2f}, dimension 3 − H = {3 - hurst:.2f}. Estimates: {numbers}."
+
+
+def which_is_rougher() -> ipywidgets.VBox:
+    """Return the roughness widget: a slider for the Hurst exponent H."""
+    for hurst in HURST:  # drawing a surface takes too long for a slider; looking it up does not
+        brownian(hurst, 0)
+    return live(
+        partial(render_roughness, seed=0),
+        hurst=ipywidgets.SelectionSlider(options=HURST, value=0.5, description="Hurst H"),
+    )
+
+
+def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> View:
+    """Return a REAL image above a FAKE one, one channel's map of each, and the set that the threshold makes of it.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        uint8, shape (2, 3, 32, 32): REAL, FAKE.
+    maps : torch.Tensor
+        Shape (2, H, W), in standard deviations from the channel's mean over training images.
+    threshold : float
+        In the same units.
+    """
+    figure = Figure((6.4, 4.4))
+    edges = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 0.93}
+    limit = max(1.0, float(maps.abs().max()))
+    sentences = []
+    for label, row in enumerate(figure.subplots(2, 3, gridspec_kw=edges)):
+        mask = (maps[label] > threshold).numpy()
+        row[0].imshow(images[label].permute(1, 2, 0).numpy())
+        row[1].imshow(maps[label].numpy(), cmap="cividis", vmin=-limit, vmax=limit)
+        row[2].imshow(mask, cmap="Greys", vmin=0, vmax=1.3)
+        counts = fractal.box_counts(mask, fractal.default_sizes(*mask.shape))
+        dimension = fractal.box_counting_dimension(mask) if mask.any() else 0.0  # as the layer says of an empty map
+        row[2].set_title(f"dimension {dimension:.2f}", fontsize=10)
+        row[0].set_title(LABELS[label], color=COLOURS[LABELS[label]], fontsize=10)
+        for panel in row:
+            panel.set(xticks=[], yticks=[])
+        sentences.append(f"{LABELS[label]}: boxes {', '.join(map(str, counts))}, dimension {dimension:.2f}")
+    return figure, f"{'; '.join(sentences)}."
+
+
+def inside_the_network(
+    backbone: Backbone, layers: dict[str, fractal.FractalDimension], cifake: Cifake
+) -> ipywidgets.VBox:
+    """Return the map widget: pick an object class, a stage, a channel and a threshold; REAL and FAKE side by side.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        In eval mode.
+    layers : dict of str to FractalDimension
+        For every stage to choose from, fitted on training maps: `effects.fitted_layers`.
+    cifake : Cifake
+        Of its test images, the first REAL and FAKE one of each object class are shown.
+    """
+    test = cifake.test
+    first = {
+        name: [int(((test.labels == label) & (test.classes == klass)).nonzero()[0]) for label in (REAL, FAKE)]
+        for klass, name in enumerate(cifake.class_names)
+    }
+    with torch.inference_mode():
+        maps = {name: backbone(normalise(test.images[pair])) for name, pair in first.items()}
+
+    def render(image: str, stage: str, channel: int, threshold: float) -> View:
+        layer = layers[stage]
+        shown = (maps[image][stage][:, channel] - layer.threshold[channel]) / layer.scale[channel]
+        return render_map(test.images[first[image]], shown, threshold)
+
+    stage = ipywidgets.Dropdown(options=list(layers), description="stage")
+    channel = ipywidgets.IntSlider(0, min=0, max=len(layers[stage.value].threshold) - 1, description="channel")
+    stage.observe(lambda change: setattr(channel, "max", len(layers[change["new"]].threshold) - 1), "value")
+    return live(
+        render,
+        image=ipywidgets.Dropdown(options=list(first), description="image of"),
+        stage=stage,
+        channel=channel,
+        threshold=ipywidgets.FloatSlider(0, min=-2, max=2, step=0.1, description="threshold"),
+    )

@@ -1,0 +1,235 @@
+"""The interactive parts of the lessons in JupyterLab, worked with mouse and eyes of a headless Chromium."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cifake_utils import data, series, widgets
+from cifake_utils.data import FAKE, REAL
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+expect = sync_api.expect
+
+pytestmark = pytest.mark.browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
+expect.set_options(timeout=1000 * REACTION_SECONDS)
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, wherever it is scrolled to
+}
+FINISHED = """() => {
+    const cells = [...document.querySelectorAll(".jp-CodeCell")];
+    const ran = cells.filter(cell => /[0-9]/.test(cell.querySelector(".jp-InputPrompt").textContent));
+    const error = document.querySelector("[data-mime-type='application/vnd.jupyter.error']");
+    return error !== null || (cells.length > 0 && ran.length === cells.length);
+}"""
+CONTENT = """async image => {
+    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+    return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("");
+}"""
+
+
+def copy_without_outputs(source: Path, target: Path) -> None:
+    """Copy a notebook with no cell hidden, and without outputs: whatever the browser shows was made by the run."""
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.metadata.pop("jupyter", None)
+    nbformat.write(notebook, target)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_it_answers(address: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=START_SECONDS).close()
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab on an empty folder with settings of its own: the folder, and an address for a notebook's name."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    for name, settings in SETTINGS.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(settings))
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+    }
+    port, token = free_port(), "lessons"
+    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    options += ["--ServerApp.ip=127.0.0.1", "--no-browser", "--allow-root"]
+    log = folder / "log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options, str(folder / "notebooks")],
+            cwd=folder,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/api/status?token={token}", server, log)
+        yield folder / "notebooks", f"http://127.0.0.1:{port}/lab/tree/{{}}?reset&token={token}"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+# Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        executable = next(filter(None, map(shutil.which, BROWSERS)), playwright.chromium.executable_path)
+        if not Path(executable).exists():
+            pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
+        with playwright.chromium.launch(executable_path=executable) as browser:
+            yield browser
+
+
+@pytest.fixture
+def run(lab, browser):
+    """Function that opens a notebook, runs all its cells, and returns the page when they are done."""
+    folder, address = lab
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+
+    def run(name: str) -> sync_api.Page:
+        copy_without_outputs(series.NOTEBOOKS / name, folder / name)
+        page.goto(address.format(name), timeout=1000 * START_SECONDS)
+        expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_function(FINISHED, timeout=1000 * RUN_SECONDS)
+        errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+        assert not errors.all_inner_texts()
+        return page
+
+    yield run
+    page.close()
+
+
+class Widget:
+    """The smallest part of the page around a control that has a picture too.
+
+    Attributes
+    ----------
+    box : Locator
+        All of it.
+    picture : Locator
+        Its image.
+    """
+
+    def __init__(self, control: sync_api.Locator):
+        self.box = control.locator("xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]")
+        self.picture = self.box.locator("img.widget-image").first
+
+    def seen(self) -> tuple[str, str]:
+        """Return the source of the picture and its bytes as a hexadecimal number."""
+        return self.picture.get_attribute("src"), self.picture.evaluate(CONTENT)
+
+    def expect_another_picture(self, source: str, content: str) -> None:
+        """Wait until the picture has another source, and check that its bytes are others, too."""
+        expect(self.picture).not_to_have_attribute("src", source)
+        assert self.picture.evaluate(CONTENT) != content
+
+
+def find_slider(page: sync_api.Page, description: str) -> sync_api.Locator:
+    """Return the first slider with this description."""
+    label = page.locator("label.widget-label").get_by_text(description, exact=True)
+    return page.locator(".widget-slider").filter(has=label).first
+
+
+def readout(slider: sync_api.Locator) -> int:
+    """Return the number beside a slider."""
+    return int(slider.locator(".widget-readout").inner_text())
+
+
+@contextmanager
+def dragged(page: sync_api.Page, slider: sync_api.Locator):
+    """Press the mouse on a slider's handle and move it to the further end; release it afterwards."""
+    handle = slider.locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    start, track = handle.bounding_box(), slider.locator(".noUi-base").bounding_box()
+    x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    left, right = track["x"], track["x"] + track["width"]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(left if x - left > right - x else right, y, steps=10)
+    yield
+    page.mouse.up()
+
+
+def test_quiz(run):
+    page = run("01_explore_cifake.ipynb")
+    buttons = {REAL: page.get_by_role("button", name="photograph"), FAKE: page.get_by_role("button", name="rendered")}
+    quiz = Widget(buttons[REAL])
+    message = quiz.box.get_by_text(" right")
+    expect(message).to_have_text("Image 1 of 10, 0 right so far.")
+
+    labels = widgets.draw_quiz(data.load().test, count=10, seed=0).images.labels.tolist()
+    for right, label in enumerate(labels[:-1], 1):
+        before = quiz.seen()
+        buttons[label].click()
+        expect(message).to_have_text(f"Image {right + 1} of 10, {right} right so far.")
+        quiz.expect_another_picture(*before)
+
+    buttons[REAL if labels[-1] == FAKE else FAKE].click()
+    expect(message).to_contain_text("9 of 10 right.")
+    for button in buttons.values():
+        expect(button).to_be_disabled()
+
+    page.get_by_role("button", name="new images").click()
+    expect(message).to_have_text("Image 1 of 10, 0 right so far.")
+    expect(buttons[REAL]).to_be_enabled()
+
+
+def test_box_size_slider(run):
+    page = run("02_box_counting.ipynb")
+    slider = find_slider(page, "box size")
+    explorer = Widget(slider)
+    message = explorer.box.get_by_text(re.compile(r"[0-9,]+ boxes of "))
+
+    def count(size: int) -> int:
+        """Return how many boxes of a size the message reports, when it has come to report that size."""
+        expect(message).to_contain_text(f" boxes of {size}×{size} pixels")
+        return int(message.inner_text().split()[0].replace(",", ""))
+
+    before, picture = readout(slider), explorer.seen()
+    count_before = count(before)
+    with dragged(page, slider):  # the widget is to follow while the mouse is still down
+        after = readout(slider)
+        count_after = count(after)
+        explorer.expect_another_picture(*picture)
+
+    assert before != after
+    assert (count_after < count_before) == (after > before), (before, count_before, after, count_after)
