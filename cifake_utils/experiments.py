@@ -70,7 +70,7 @@ EXPERIMENTS = {
     ),
     "resnet50_finetuned": Experiment("control: ImageNet weights fine-tuned as long as model 5 in all", "strong"),
     "resnet50_rotation_frozen": Experiment("control: what the rotation backbone (of seed 0) knows by itself"),
-    # What of model 3's gain is the dimension's? Its head alone; means of the same maps; other images' dimensions; noise.
+    # What of model 3's gain is the dimension's? Its head, means of the same maps, other images' dimensions, noise.
     "resnet50_standardised": Experiment("control: head of model 3, pooled features only"),
     "resnet50_means": Experiment("control: means of the stem and layer1 maps instead of their dimensions"),
     "resnet50_shuffled": Experiment(
