@@ -1,0 +1,46 @@
+import matplotlib.pyplot as plt
+import pytest
+
+from cifake_utils import experiments, models, plots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def fills(figure) -> dict[str, int]:
+    """Return how many boxes are filled like each entry of the key."""
+    key = figure.axes[0].get_legend().get_patches()
+    boxes = [patch for patch in figure.axes[0].patches if hasattr(patch, "get_width")]
+    return {entry.get_label(): sum(box.get_facecolor() == entry.get_facecolor() for box in boxes) for entry in key}
+
+
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_architecture_shows_every_statistic_and_what_is_frozen(name):
+    figure = plots.architecture(name)
+    shown = texts(figure)
+    model = models.MODELS[experiments.EXPERIMENTS[name].model or name]
+    assert sum(text.startswith("mean\n") for text in shown) == 1 + 2 * ("stem_mean" in model.statistics)
+    assert fills(figure).get("frozen", 0) == 5 * model.frozen
+
+
+def test_architecture_of_scratch_and_rotation():
+    scratch = plots.architecture("resnet50_scratch")
+    assert {"random\nvalues", "2,048 features", "linear\n2", "cross-\nentropy"} < set(texts(scratch))
+    assert fills(scratch) == {"learns": 6, "nothing to learn": 5}  # five stages and the last layer
+    rotation = plots.architecture("resnet50_rotation")
+    assert "pretext: all layers learn\nto tell four rotations" in texts(rotation) and fills(rotation)["learns"] == 7
+
+
+def test_architecture_of_the_fractal_models():
+    loss = texts(plots.architecture("resnet50_fractal_loss"))
+    assert {"dimension\n64", "dimension\n256", "side by side: 2,368 features", "linear\n512", "ReLU"} < set(loss)
+    assert any(text.startswith("α cross-\nentropy\n+ β similarity") for text in loss)
+    assert {"(noise)\n64", "(noise)\n256"} < set(texts(plots.architecture("resnet50_noise")))
+    assert "as printed" in "".join(texts(plots.architecture("resnet50_loss_as_printed")))
