@@ -73,12 +73,14 @@ EXPERIMENTS = {
     # What of model 3's gain is the dimension's? Its head, means of the same maps, other images' dimensions, noise.
     "resnet50_standardised": Experiment("control: head of model 3, pooled features only"),
     "resnet50_means": Experiment("control: means of the stem and layer1 maps instead of their dimensions"),
+    "resnet50_means_fractal": Experiment("control: means and dimensions of the stem and layer1 maps"),
     "resnet50_shuffled": Experiment(
         "control: dimensions of another image of the split", model="resnet50_fractal", dimensions="shuffled"
     ),
     "resnet50_noise": Experiment(
         "control: Gaussian noise instead of the dimensions", model="resnet50_fractal", dimensions="noise"
     ),
+    "resnet50_variogram": Experiment("beyond the paper: variogram dimensions beside those of model 3"),
     # What of model 4's gain is the loss's? {nothing, means, dimensions} × {cross-entropy, combined loss}, one head.
     "resnet50_projection": Experiment("control: projection head, pooled features only, cross-entropy"),
     "resnet50_projection_loss": Experiment(

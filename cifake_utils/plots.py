@@ -158,11 +158,12 @@ def architecture(name: str) -> Figure:
             _arrow(axes, (1.4, 3.1), (1.75, 3.1))
     _arrow(axes, (1 + 1.75 * place, 2.8), (1 + 1.75 * place, 2.4))
 
-    for statistic, stage in stages.items():
-        measure = "mean" if statistic == "pooled" else statistic.removeprefix(f"{stage}_")
-        if measure == "dimension" and experiment.dimensions != "measured":
-            measure = f"({experiment.dimensions})"
-        _box(axes, (columns[stage], 1), f"{measure}\n{models.CHANNELS[stage]}", _FIXED)
+    for stage in dict.fromkeys(stages.values()):
+        measures = [statistic.removeprefix(f"{stage}_") for statistic in stages if stages[statistic] == stage]
+        text = ",\n".join("mean" if measure == "pooled" else measure for measure in measures)
+        if experiment.dimensions != "measured":
+            text = text.replace("dimension", f"({experiment.dimensions})")
+        _box(axes, (columns[stage], 1), f"{text}\n{len(measures) * models.CHANNELS[stage]}", _FIXED)
         _arrow(axes, (columns[stage], 1.7), (columns[stage], 1.3))
         _arrow(axes, (columns[stage], 0.7), (columns[stage], 0.3))
     _box(axes, (3, 0), f"{'side by side: ' if len(stages) > 1 else ''}{width:,} features", _FIXED, width=4.8)
