@@ -112,7 +112,7 @@ class Projection(nn.Module):
         Number of projected features; our assumption, the paper gives none.
     """
 
-    def __init__(self, inputs: int, width: int = 512) -> None:
+    def __init__(self, inputs: int, width: int = 256) -> None:
         super().__init__()
         self.project = nn.Sequential(standardise(inputs), nn.Linear(inputs, width), nn.ReLU())
         self.classify = nn.Linear(width, 2)

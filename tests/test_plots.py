@@ -1,7 +1,10 @@
+import dataclasses
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
-from cifake_utils import experiments, models, plots
+from cifake_utils import evaluation, experiments, models, plots, records
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +43,33 @@ def test_architecture_of_scratch_and_rotation():
 
 def test_architecture_of_the_fractal_models():
     loss = texts(plots.architecture("resnet50_fractal_loss"))
-    assert {"dimension\n64", "dimension\n256", "side by side: 2,368 features", "linear\n512", "ReLU"} < set(loss)
+    assert {"dimension\n64", "dimension\n256", "side by side: 2,368 features", "linear\n256", "ReLU"} < set(loss)
     assert any(text.startswith("α cross-\nentropy\n+ β similarity") for text in loss)
     assert {"(noise)\n64", "(noise)\n256"} < set(texts(plots.architecture("resnet50_noise")))
     assert "as printed" in "".join(texts(plots.architecture("resnet50_loss_as_printed")))
+
+
+def test_comparison_shows_every_seed_their_mean_and_its_interval():
+    runs = records.references("resnet50_transfer")
+    accuracies = [run.metrics["test"]["accuracy"] for run in runs]
+    axes = plots.comparison({"ours": runs}, paper={"ours": 0.8123}).axes[0]
+    seeds, mean, *_, paper = axes.lines
+    assert seeds.get_xdata() == pytest.approx(accuracies)
+    assert mean.get_xdata() == pytest.approx([np.mean(accuracies)])
+    assert paper.get_xdata() == [0.8123]
+    (interval,) = axes.containers[0].lines[2][0].get_segments()
+    assert interval[:, 0] == pytest.approx(evaluation.accuracy_interval(np.mean(accuracies), 20_000))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ours"]
+
+
+def test_reliability_of_a_calibrated_and_of_an_overconfident_run():
+    run = records.reference("resnet50_transfer")
+    labels = run.labels["test"]
+    half = np.where(labels == 1, 0.95, 0.05)
+    half[::4] = 1 - half[::4]  # a quarter of the images is confidently wrong
+    overconfident = dataclasses.replace(run, probabilities={"test": half.astype(np.float16)})
+    axes = plots.reliability({"honest": run, "overconfident": overconfident}).axes[0]
+    _, honest, wrong = axes.lines
+    assert np.abs(honest.get_ydata() - honest.get_xdata()).max() < 0.06
+    assert wrong.get_xdata() == pytest.approx([0.05, 0.95], abs=1e-3)
+    assert wrong.get_ydata() == pytest.approx([0.25, 0.75], abs=0.02)
