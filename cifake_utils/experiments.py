@@ -17,7 +17,9 @@ from cifake_utils.files import replacing
 from cifake_utils.weights import Weights
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
-# and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end.
+# and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end. `strong_head`: for heads on a
+# frozen backbone; fewer and larger steps. On validation images, model 3 got 0.933 with either, in a fifth of
+# the time; averaged over mirror images 0.943.
 PRESETS = {
     "paper": {"batch_size": 64, "learning_rate": 1e-4, "patience": 5},
     "strong": {
@@ -28,6 +30,13 @@ PRESETS = {
         "max_norm": 5.0,
         "patience": None,
         "mirror_average": True,  # P(FAKE) is the mean over an image and its mirror image, in val and test alike
+    },
+    "strong_head": {
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "patience": 5,
+        "epochs_share": 0.4,  # of the profile's
+        "mirror_average": True,
     },
 }
 PRETEXT_PRESET = "strong"
@@ -62,37 +71,54 @@ class Experiment:
 EXPERIMENTS = {
     "resnet50_scratch": Experiment("model 1 of the paper", "strong"),
     "resnet50_transfer": Experiment("model 2 of the paper"),
-    "resnet50_fractal": Experiment("model 3 of the paper"),
-    "resnet50_fractal_loss": Experiment("model 4 of the paper", combined_loss={}),
+    "resnet50_fractal": Experiment("model 3 of the paper", "strong_head"),
+    "resnet50_fractal_loss": Experiment("model 4 of the paper", "strong_head", combined_loss={}),
     "resnet50_rotation": Experiment("model 5 of the paper: pretext and fine-tuning", "strong"),
     "resnet50_rotation_fractal_loss": Experiment(
-        "the paper's future work: model 4 on the frozen rotation backbone (of seed 0)", combined_loss={}
+        "the paper's future work: model 4 on the frozen rotation backbone (of seed 0)", "strong_head", combined_loss={}
     ),
     "resnet50_finetuned": Experiment("control: ImageNet weights fine-tuned as long as model 5 in all", "strong"),
     "resnet50_rotation_frozen": Experiment("control: what the rotation backbone (of seed 0) knows by itself"),
-    # What of model 3's gain is the dimension's? Its head alone; means of the same maps; other images' dimensions; noise.
-    "resnet50_standardised": Experiment("control: head of model 3, pooled features only"),
-    "resnet50_means": Experiment("control: means of the stem and layer1 maps instead of their dimensions"),
+    # What of model 3's gain is the dimension's? Its head, means of the same maps, other images' dimensions, noise.
+    "resnet50_standardised": Experiment("control: head of model 3, pooled features only", "strong_head"),
+    "resnet50_means": Experiment(
+        "control: means of the stem and layer1 maps instead of their dimensions", "strong_head"
+    ),
+    "resnet50_means_fractal": Experiment("control: means and dimensions of the stem and layer1 maps", "strong_head"),
     "resnet50_shuffled": Experiment(
-        "control: dimensions of another image of the split", model="resnet50_fractal", dimensions="shuffled"
+        "control: dimensions of another image of the split",
+        "strong_head",
+        model="resnet50_fractal",
+        dimensions="shuffled",
     ),
     "resnet50_noise": Experiment(
-        "control: Gaussian noise instead of the dimensions", model="resnet50_fractal", dimensions="noise"
+        "control: Gaussian noise instead of the dimensions", "strong_head", model="resnet50_fractal", dimensions="noise"
     ),
+    "resnet50_variogram": Experiment("beyond the paper: variogram dimensions beside those of model 3", "strong_head"),
+    "resnet50_fractal_paper": Experiment("control: model 3 trained like model 2", model="resnet50_fractal"),
     # What of model 4's gain is the loss's? {nothing, means, dimensions} × {cross-entropy, combined loss}, one head.
-    "resnet50_projection": Experiment("control: projection head, pooled features only, cross-entropy"),
+    "resnet50_projection": Experiment("control: projection head, pooled features only, cross-entropy", "strong_head"),
     "resnet50_projection_loss": Experiment(
-        "control: projection head, pooled features only, combined loss", model="resnet50_projection", combined_loss={}
+        "control: projection head, pooled features only, combined loss",
+        "strong_head",
+        model="resnet50_projection",
+        combined_loss={},
     ),
-    "resnet50_means_projection": Experiment("control: projection head, means of the maps, cross-entropy"),
+    "resnet50_means_projection": Experiment(
+        "control: projection head, means of the maps, cross-entropy", "strong_head"
+    ),
     "resnet50_means_loss": Experiment(
         "control: projection head, means of the maps, combined loss",
+        "strong_head",
         model="resnet50_means_projection",
         combined_loss={},
     ),
-    "resnet50_fractal_projection": Experiment("control: model 4 with cross-entropy", model="resnet50_fractal_loss"),
+    "resnet50_fractal_projection": Experiment(
+        "control: model 4 with cross-entropy", "strong_head", model="resnet50_fractal_loss"
+    ),
     "resnet50_loss_as_printed": Experiment(
         "control: model 4 with the sign of equation 4 as printed",
+        "strong_head",
         model="resnet50_fractal_loss",
         combined_loss={"sign": "as_printed"},
     ),
@@ -107,7 +133,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     if not architecture.frozen and profile.batch_size:
         settings["batch_size"] = profile.batch_size
     if architecture.frozen:
-        settings["epochs"] = profile.epochs
+        settings["epochs"] = round(profile.epochs * settings.get("epochs_share", 1))
     elif architecture.start == "rotation":
         settings["epochs"] = profile.epochs_full
     else:
@@ -259,7 +285,7 @@ def _batches(
 
 def _fit_options(preset: dict) -> dict:
     """Return the part of a preset that `training.fit` takes."""
-    return {key: value for key, value in preset.items() if key not in {"batch_size", "mirror_average"}}
+    return {key: value for key, value in preset.items() if key not in {"batch_size", "epochs_share", "mirror_average"}}
 
 
 def _experiment(name: str) -> Experiment:

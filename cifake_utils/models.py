@@ -77,6 +77,8 @@ STATISTICS: dict[str, Tap] = {
 POOLED = ("pooled",)
 FRACTAL = ("pooled", "stem_dimension", "layer1_dimension")
 MEANS = ("pooled", "stem_mean", "layer1_mean")  # of the very maps whose dimension is taken
+BOTH = (*FRACTAL, *MEANS[1:])
+VARIOGRAM = (*FRACTAL, "stem_variogram", "layer1_variogram")
 
 
 def standardise(inputs: int) -> nn.BatchNorm1d:
@@ -110,7 +112,7 @@ class Projection(nn.Module):
         Number of projected features; our assumption, the paper gives none.
     """
 
-    def __init__(self, inputs: int, width: int = 512) -> None:
+    def __init__(self, inputs: int, width: int = 256) -> None:
         super().__init__()
         self.project = nn.Sequential(standardise(inputs), nn.Linear(inputs, width), nn.ReLU())
         self.classify = nn.Linear(width, 2)
@@ -203,20 +205,19 @@ class Architecture:
     head: Callable[[int], nn.Module] = lambda inputs: nn.Linear(inputs, 2)
 
 
+FROZEN = {"start": "pretrained", "frozen": True}
 MODELS = {
     "resnet50_scratch": Architecture("model 1 of the paper: random initial values, everything learns", "random"),
-    "resnet50_transfer": Architecture("model 2: pre-trained, only the last layer learns", "pretrained", frozen=True),
+    "resnet50_transfer": Architecture("model 2: pre-trained, only the last layer learns", **FROZEN),
     "resnet50_fractal": Architecture(
         "model 3: the dimensions of stem and layer1 maps beside the pooled features",
-        "pretrained",
-        frozen=True,
+        **FROZEN,
         statistics=FRACTAL,
         head=standardised_linear,
     ),
     "resnet50_fractal_loss": Architecture(
         "model 4: what model 3 sees, and a projection for the combined loss to act on",
-        "pretrained",
-        frozen=True,
+        **FROZEN,
         statistics=FRACTAL,
         head=Projection,
     ),
@@ -233,22 +234,30 @@ MODELS = {
         "control of model 5: the rotation backbone, only the last layer learns", "rotation", frozen=True
     ),
     "resnet50_standardised": Architecture(
-        "control of model 3: its head without dimensions", "pretrained", frozen=True, head=standardised_linear
+        "control of model 3: its head without dimensions", **FROZEN, head=standardised_linear
     ),
     "resnet50_means": Architecture(
-        "control of model 3: means of the same maps in place of their dimensions",
-        "pretrained",
-        frozen=True,
+        "control of model 3: means of the same maps instead of their dimensions",
+        **FROZEN,
         statistics=MEANS,
         head=standardised_linear,
     ),
-    "resnet50_projection": Architecture(
-        "control of model 4: its head without dimensions", "pretrained", frozen=True, head=Projection
+    "resnet50_means_fractal": Architecture(
+        "control of model 3: means of the same maps and their dimensions",
+        **FROZEN,
+        statistics=BOTH,
+        head=standardised_linear,
     ),
+    "resnet50_variogram": Architecture(
+        "beyond the paper: variogram dimensions beside those of model 3",
+        **FROZEN,
+        statistics=VARIOGRAM,
+        head=standardised_linear,
+    ),
+    "resnet50_projection": Architecture("control of model 4: its head without dimensions", **FROZEN, head=Projection),
     "resnet50_means_projection": Architecture(
-        "control of model 4: means of the same maps in place of their dimensions",
-        "pretrained",
-        frozen=True,
+        "control of model 4: means of the same maps instead of their dimensions",
+        **FROZEN,
         statistics=MEANS,
         head=Projection,
     ),

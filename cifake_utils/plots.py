@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch import nn
 
@@ -201,11 +202,12 @@ def architecture(name: str) -> Figure:
             _arrow(axes, (1.4, 3.1), (1.75, 3.1))
     _arrow(axes, (1 + 1.75 * place, 2.8), (1 + 1.75 * place, 2.4))
 
-    for statistic, stage in stages.items():
-        measure = "mean" if statistic == "pooled" else statistic.removeprefix(f"{stage}_")
-        if measure == "dimension" and experiment.dimensions != "measured":
-            measure = f"({experiment.dimensions})"
-        _box(axes, (columns[stage], 1), f"{measure}\n{models.CHANNELS[stage]}", _FIXED)
+    for stage in dict.fromkeys(stages.values()):
+        measures = [statistic.removeprefix(f"{stage}_") for statistic in stages if stages[statistic] == stage]
+        text = ",\n".join("mean" if measure == "pooled" else measure for measure in measures)
+        if experiment.dimensions != "measured":
+            text = text.replace("dimension", f"({experiment.dimensions})")
+        _box(axes, (columns[stage], 1), f"{text}\n{len(measures) * models.CHANNELS[stage]}", _FIXED)
         _arrow(axes, (columns[stage], 1.7), (columns[stage], 1.3))
         _arrow(axes, (columns[stage], 0.7), (columns[stage], 0.3))
     _box(axes, (3, 0), f"{'side by side: ' if len(stages) > 1 else ''}{width:,} features", _FIXED, width=4.8)
@@ -305,6 +307,48 @@ def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figur
         column[2].set_title(f"{100 * relative[index]:.0f} %", fontsize=9)
     for panel, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
         panel.set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def comparison(runs: dict[str, Sequence[Record]], title: str = "", paper: dict[str, float] | None = None) -> Figure:
+    """Plot test accuracies, a row for each name: every seed, and their mean with its 95 % Wilson interval.
+
+    Parameters
+    ----------
+    runs : dict of str to sequence of Record
+        Runs that differ in nothing but the seed.
+    title : str
+    paper : dict of str to float, optional
+        The paper's accuracy, where it has one.
+    """
+    figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1.1), layout="constrained")
+    for row, seeds in enumerate(runs.values()):
+        accuracies = [record.metrics["test"]["accuracy"] for record in seeds]
+        mean = float(np.mean(accuracies))
+        low, high = accuracy_interval(mean, len(seeds[0].labels["test"]))
+        axes.plot(accuracies, [row] * len(seeds), "|", color="0.4", markersize=12)
+        axes.errorbar([mean], [row], xerr=[[mean - low], [high - mean]], fmt="D", color="black", capsize=4)
+        axes.annotate(f"{mean:.3f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    for name, value in (paper or {}).items():
+        axes.plot([value], [list(runs).index(name)], "s", color="0.5")
+        axes.annotate("paper", (value, list(runs).index(name)), (7, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(runs)), runs)
+    axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
+    axes.grid(axis="x", color="0.9")
+    return figure
+
+
+def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
+    """Plot how often images are FAKE against P(FAKE), in ten bins of equal width, a line for each named run."""
+    figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
+    colours = sns.color_palette("colorblind")
+    for (name, record), marker, colour in zip(runs.items(), "osD^v", colours, strict=False):
+        share, mean = calibration_curve(record.labels[split], record.probabilities[split].astype(float), n_bins=10)
+        label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
+        axes.plot(mean, share, marker=marker, color=colour, label=label)
+    axes.set(xlabel="P(FAKE), mean of a bin", ylabel="share of FAKE in the bin", aspect="equal")
+    axes.legend()
     return figure
 
 

@@ -6,7 +6,6 @@ validation and test image in the order of the sorted names. A summary is one JSO
 
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifake_utils import CifakeError, evaluation, profiles
+from cifake_utils import CifakeError, profiles
 from cifake_utils.files import replacing
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -119,25 +118,6 @@ def references(name: str) -> list[Record]:
     """Return the reference runs of a model by seed; an empty list where it has not been measured yet."""
     paths = REFERENCE.glob(f"{name}-seed[0-9]*.json")
     return sorted((read(path) for path in paths), key=lambda record: record.seed)
-
-
-def reference_table(names: Sequence[str]) -> str:
-    """Return what models score on CIFAKE's test images (first seed) as text, a line each, under a line of titles.
-
-    A model that has not been measured yet gets the command that makes its reference run.
-    """
-    wide = max(map(len, names))
-    lines = [f"{'':<{wide}}  accuracy  95 % interval     F1 (FAKE)   AUROC  seeds"]
-    for name in names:
-        runs = references(name)
-        if not runs:
-            lines.append(f"{name:<{wide}}  not yet measured: python -m cifake_utils --profile full train {name}")
-            continue
-        test = runs[0].metrics["test"]
-        low, high = evaluation.accuracy_interval(test["accuracy"], len(runs[0].labels["test"]))
-        values = f"{test['accuracy']:8.4f}  {low:.4f} to {high:.4f}  {test['f1_fake']:9.4f}  {test['auroc']:6.4f}"
-        lines.append(f"{name:<{wide}}  {values}  {len(runs):5}")
-    return "\n".join(lines)
 
 
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
