@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch import nn
@@ -254,6 +255,7 @@ def curves(history: dict, title: str = "") -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     for panel in (left, right):
         panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -268,6 +270,7 @@ def losses(histories: dict[str, dict]) -> Figure:
         panel.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
         panel.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
         panel.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set(xlabel="epoch", title=name)
     np.atleast_1d(axes)[0].set_ylabel("cross-entropy (nats)")
     np.atleast_1d(axes)[0].legend()
