@@ -255,7 +255,8 @@ def curves(history: dict, title: str = "") -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     for panel in (left, right):
         panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlim(0.5, len(epochs) + 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
@@ -270,7 +271,8 @@ def losses(histories: dict[str, dict]) -> Figure:
         panel.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
         panel.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
         panel.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlim(0.5, len(epochs) + 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.set(xlabel="epoch", title=name)
     np.atleast_1d(axes)[0].set_ylabel("cross-entropy (nats)")
     np.atleast_1d(axes)[0].legend()
