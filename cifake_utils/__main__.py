@@ -1,11 +1,11 @@
-"""Command line: ``python -m cifake_utils data | run | train``."""
+"""Command line: ``python -m cifake_utils data | run | train | results``."""
 
 import argparse
 import os
 import sys
 import textwrap
 
-from cifake_utils import CifakeError, data, experiments, profiles, records, series
+from cifake_utils import CifakeError, data, experiments, profiles, records, results, series
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train and score one model, or show its finished run")
     train.add_argument("name", metavar="NAME", help="e.g. resnet50_transfer")
     train.add_argument("--seed", type=int, default=0)
+
+    commands.add_parser("results", help="the README's table of the reference runs")
     return main
 
 
@@ -62,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             return run_data(options.action, getattr(options, "source", None))
         if options.command == "train":
             show(experiments.train_or_load(options.name, options.seed)[1])
+        elif options.command == "results":
+            print(results.table())
         elif options.store:
             series.store()
         else:

@@ -4,24 +4,30 @@ A frozen backbone in eval mode gives an image the same features in every epoch, 
 features of the image or its mirror image trains exactly as behind the backbone with random flips.
 """
 
+import copy
 import hashlib
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from cifake_utils import CifakeError, profiles, progress
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
 from cifake_utils.files import replacing
-from cifake_utils.models import STATISTICS, Backbone
+from cifake_utils.fractal import FractalDimension
+from cifake_utils.models import STATISTICS, Backbone, Maps
 from cifake_utils.weights import state_hash
 
 BATCH_SIZE = 500
+THRESHOLD_IMAGES = 2_000  # training images that thresholds are taken from; each gives 64 or more values a channel
 
 
 def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Path:
@@ -29,6 +35,29 @@ def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -
     recipe = (state_hash(backbone.state_dict()), cifake.hash, MEAN, STD, accelerator.mixed_precision)
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
     return profiles.runs_folder() / "cache" / f"features-{key}"
+
+
+def shuffled(values: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return the same rows (N, …) in random order: their distribution stays, what they say of an image goes."""
+    return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))]
+
+
+def noise(values: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return standard Gaussian noise of the same shape and type."""
+    return torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values.dtype)
+
+
+# Ways to take from a feature all that it says of its image, for controls.
+BREAKS = {"shuffled": shuffled, "noise": noise}
+
+
+def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> nn.ModuleDict:
+    """Return `models.STATISTICS`, the thresholds of the fractal layers taken from training images, kept on disk.
+
+    At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split.
+    """
+    with _locked(backbone, cifake, accelerator) as folder:
+        return _fitted(backbone, cifake.train, accelerator, folder / "statistics.safetensors")
 
 
 def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Accelerator) -> dict[str, torch.Tensor]:
@@ -50,24 +79,55 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
     dict of str to torch.Tensor
         float16, shape (N, 2, D): features of image and mirror image.
     """
+    with _locked(backbone, cifake, accelerator) as folder:
+        statistics = _fitted(backbone, cifake.train, accelerator, folder / "statistics.safetensors")
+        for split, images in cifake.splits.items():
+            missing = [name for name in statistics if not _file(folder, split, name).exists()]
+            if missing:
+                paths = {name: _file(folder, split, name) for name in missing}
+                _compute(backbone, statistics, images, paths, accelerator, split)
+    return {split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits}
+
+
+@contextmanager
+def _locked(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Iterator[Path]:
+    """Yield the cache folder, the backbone on its device; a second process waits here and then finds the files."""
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     folder = cache_folder(backbone, cifake, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # a second process waits here and then finds the files
+    with FileLock(folder / "lock"):
         for leftover in folder.glob(".*"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        for split, images in cifake.splits.items():
-            missing = [name for name in STATISTICS if not _file(folder, split, name).exists()]
-            if missing:
-                _compute(
-                    backbone,
-                    images,
-                    {name: _file(folder, split, name) for name in missing},
-                    accelerator,
-                    split,
-                )
-    return {split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits}
+        home = next(backbone.parameters()).device
+        backbone.to(accelerator.device)
+        yield folder
+        backbone.to(home)
+
+
+def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator) -> Maps:
+    with accelerator.autocast():
+        return backbone(normalise(images.to(accelerator.device)))
+
+
+@torch.inference_mode()
+def _fitted(backbone: Backbone, images: ImageSet, accelerator: Accelerator, path: Path) -> nn.ModuleDict:
+    """Return statistics whose thresholds are those in the file, or else those of the images, written there."""
+    statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
+    if path.exists():
+        statistics.load_state_dict(load_file(path))
+        return statistics
+    layers = {tap.stage: tap.measure for tap in statistics.values() if isinstance(tap.measure, FractalDimension)}
+    maps = {stage: [] for stage in layers}
+    for batch in images.images[:: -(-len(images) // THRESHOLD_IMAGES)].split(BATCH_SIZE):
+        for stage, values in _maps(backbone, batch, accelerator).items():
+            if stage in layers:
+                maps[stage].append(values.cpu())
+    for stage, layer in layers.items():
+        layer.fit(maps[stage])
+    with replacing(path) as partial:
+        save_file(statistics.state_dict(), partial)
+    return statistics
 
 
 def _file(folder: Path, split: str, name: str) -> Path:
@@ -85,21 +145,24 @@ def _read(path: Path) -> torch.Tensor:
 
 @torch.inference_mode()
 def _compute(
-    backbone: Backbone, images: ImageSet, paths: dict[str, Path], accelerator: Accelerator, split: str
+    backbone: Backbone,
+    statistics: nn.ModuleDict,
+    images: ImageSet,
+    paths: dict[str, Path],
+    accelerator: Accelerator,
+    split: str,
 ) -> None:
     """Write statistics of all images and mirror images; files appear only when they are complete."""
-    home = next(backbone.parameters()).device
-    backbone.to(accelerator.device)
+    statistics = copy.deepcopy(statistics).to(accelerator.device)
     with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}") as bar:
         partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()}
         arrays = {}
         for start in range(0, len(images), BATCH_SIZE):
-            batch = images.images[start : start + BATCH_SIZE].to(accelerator.device)
+            batch = images.images[start : start + BATCH_SIZE]
             for side, pixels in enumerate((batch, batch.flip(3))):
-                with accelerator.autocast():
-                    maps = backbone(normalise(pixels))
+                maps = _maps(backbone, pixels, accelerator)
                 for name in paths:
-                    values = STATISTICS[name](maps).half().cpu().numpy()
+                    values = statistics[name](maps).half().cpu().numpy()
                     if name not in arrays:
                         shape = (len(images), 2, values.shape[1])
                         arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
@@ -107,4 +170,3 @@ def _compute(
             bar.update(len(batch))
         for array in arrays.values():
             array.flush()
-    backbone.to(home)

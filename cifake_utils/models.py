@@ -3,6 +3,7 @@
 Architecture: He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016, as torchvision builds it.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from cifake_utils import CifakeError, profiles, weights
+from cifake_utils.fractal import FractalDimension, variogram_dimension
 from cifake_utils.weights import Weights
 
 Maps = dict[str, torch.Tensor]
-Statistic = Callable[[Maps], torch.Tensor]
+
+CHANNELS = {"stem": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
 
 
 class Backbone(ResNet):
@@ -36,17 +39,64 @@ class Backbone(ResNet):
         return maps
 
 
-def channel_mean(stage: str) -> Statistic:
-    """Return the statistic that averages each channel of a stage's map: (N, C, H, W) to (N, C)."""
-    return lambda maps: maps[stage].mean((2, 3))
+class Tap(nn.Module):
+    """A measure of each channel of one stage's map: ``forward`` takes maps by name and returns (N, C).
+
+    Parameters
+    ----------
+    stage : str
+        A key of `CHANNELS`.
+    measure : callable or nn.Module
+        (N, C, H, W) to (N, C).
+    """
+
+    def __init__(self, stage: str, measure: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.stage, self.measure = stage, measure
+
+    def forward(self, maps: Maps) -> torch.Tensor:
+        return self.measure(maps[self.stage])
 
 
-# What can be computed from the backbone's maps in one pass, by name; each gives (N, D).
-STATISTICS: dict[str, Statistic] = {
-    "pooled": channel_mean("layer4"),
-    "stem_mean": channel_mean("stem"),
-    "layer1_mean": channel_mean("layer1"),
+def channel_mean(maps: torch.Tensor) -> torch.Tensor:
+    """Return the mean of each channel: (N, C, H, W) to (N, C)."""
+    return maps.mean((2, 3))
+
+
+# What can be computed from the backbone's maps in one pass, by name. A model has copies of its own,
+# whose thresholds `features.fitted_statistics` takes from training images.
+STATISTICS: dict[str, Tap] = {
+    "pooled": Tap("layer4", channel_mean),
+    "stem_mean": Tap("stem", channel_mean),
+    "layer1_mean": Tap("layer1", channel_mean),
+    "stem_dimension": Tap("stem", FractalDimension(CHANNELS["stem"])),
+    "layer1_dimension": Tap("layer1", FractalDimension(CHANNELS["layer1"])),
+    "stem_variogram": Tap("stem", variogram_dimension),
+    "layer1_variogram": Tap("layer1", variogram_dimension),
 }
+POOLED = ("pooled",)
+FRACTAL = ("pooled", "stem_dimension", "layer1_dimension")
+MEANS = ("pooled", "stem_mean", "layer1_mean")  # of the very maps whose dimension is taken
+BOTH = (*FRACTAL, *MEANS[1:])
+VARIOGRAM = (*FRACTAL, "stem_variogram", "layer1_variogram")
+
+
+def standardise(inputs: int) -> nn.BatchNorm1d:
+    """Return a layer that gives each of ``inputs`` features mean 0 and standard deviation 1: (N, D) to (N, D).
+
+    Batch norm without weights of its own. ``momentum=None`` averages over all batches of the training, not over the
+    last few: features of a frozen backbone have one mean, so that the average of all is the best there is.
+    """
+    return nn.BatchNorm1d(inputs, affine=False, momentum=None)
+
+
+def standardised_linear(inputs: int) -> nn.Sequential:
+    """Return a head that standardises its features before the linear layer: (N, D) to logits (N, 2).
+
+    Dimensions vary by tenths, pooled features by much more or less; at one learning rate for all, a plain linear
+    layer hardly learns to use the dimensions.
+    """
+    return nn.Sequential(standardise(inputs), nn.Linear(inputs, 2))
 
 
 class Projection(nn.Module):
@@ -62,9 +112,9 @@ class Projection(nn.Module):
         Number of projected features; our assumption, the paper gives none.
     """
 
-    def __init__(self, inputs: int, width: int = 512) -> None:
+    def __init__(self, inputs: int, width: int = 256) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.BatchNorm1d(inputs, affine=False), nn.Linear(inputs, width), nn.ReLU())
+        self.project = nn.Sequential(standardise(inputs), nn.Linear(inputs, width), nn.ReLU())
         self.classify = nn.Linear(width, 2)
 
     def forward(
@@ -100,7 +150,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.statistics = statistics
+        self.statistics = nn.ModuleDict({name: copy.deepcopy(STATISTICS[name]) for name in statistics})
         self.frozen = frozen
         self.weights_name, self.weights_hash = start.name, start.hash
         if frozen:
@@ -116,11 +166,17 @@ class Detector(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the head sees of normalised images: (N, D)."""
-        return statistics_of(self.backbone(images), self.statistics)
+        maps = self.backbone(images)
+        return torch.cat([statistic(maps) for statistic in self.statistics.values()], 1)
 
     def forward(self, images: torch.Tensor, **options) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Return the head's logits; ``options`` are the head's own, such as ``with_features``."""
         return self.head(self.features(images), **options)
+
+    def learned_state(self) -> dict[str, torch.Tensor]:
+        """Return the part of the state dict that training made: all of it, without a backbone that is frozen."""
+        state = self.state_dict()
+        return {name: value for name, value in state.items() if not (self.frozen and name.startswith("backbone."))}
 
 
 @dataclass(frozen=True)
@@ -149,23 +205,63 @@ class Architecture:
     head: Callable[[int], nn.Module] = lambda inputs: nn.Linear(inputs, 2)
 
 
+FROZEN = {"start": "pretrained", "frozen": True}
 MODELS = {
     "resnet50_scratch": Architecture("model 1 of the paper: random initial values, everything learns", "random"),
-    "resnet50_transfer": Architecture("model 2: pre-trained, only the last layer learns", "pretrained", frozen=True),
+    "resnet50_transfer": Architecture("model 2: pre-trained, only the last layer learns", **FROZEN),
+    "resnet50_fractal": Architecture(
+        "model 3: the dimensions of stem and layer1 maps beside the pooled features",
+        **FROZEN,
+        statistics=FRACTAL,
+        head=standardised_linear,
+    ),
+    "resnet50_fractal_loss": Architecture(
+        "model 4: what model 3 sees, and a projection for the combined loss to act on",
+        **FROZEN,
+        statistics=FRACTAL,
+        head=Projection,
+    ),
     "resnet50_rotation": Architecture("model 5: the rotation pretext, then everything learns", "rotation"),
+    "resnet50_rotation_fractal_loss": Architecture(
+        "the paper's future work: model 4 on the frozen backbone of the rotation pretext",
+        "rotation",
+        frozen=True,
+        statistics=FRACTAL,
+        head=Projection,
+    ),
     "resnet50_finetuned": Architecture("control of model 5: pre-trained, no pretext, everything learns", "pretrained"),
     "resnet50_rotation_frozen": Architecture(
         "control of model 5: the rotation backbone, only the last layer learns", "rotation", frozen=True
     ),
-    "resnet50_projection": Architecture(
-        "control of model 4: its head without fractal features", "pretrained", frozen=True, head=Projection
+    "resnet50_standardised": Architecture(
+        "control of model 3: its head without dimensions", **FROZEN, head=standardised_linear
+    ),
+    "resnet50_means": Architecture(
+        "control of model 3: means of the same maps instead of their dimensions",
+        **FROZEN,
+        statistics=MEANS,
+        head=standardised_linear,
+    ),
+    "resnet50_means_fractal": Architecture(
+        "control of model 3: means of the same maps and their dimensions",
+        **FROZEN,
+        statistics=BOTH,
+        head=standardised_linear,
+    ),
+    "resnet50_variogram": Architecture(
+        "beyond the paper: variogram dimensions beside those of model 3",
+        **FROZEN,
+        statistics=VARIOGRAM,
+        head=standardised_linear,
+    ),
+    "resnet50_projection": Architecture("control of model 4: its head without dimensions", **FROZEN, head=Projection),
+    "resnet50_means_projection": Architecture(
+        "control of model 4: means of the same maps instead of their dimensions",
+        **FROZEN,
+        statistics=MEANS,
+        head=Projection,
     ),
 }
-
-
-def statistics_of(maps: Maps, names: Iterable[str]) -> torch.Tensor:
-    """Return the named statistics of the maps side by side: (N, D)."""
-    return torch.cat([STATISTICS[name](maps) for name in names], 1)
 
 
 def backbone(start: Weights) -> Backbone:
@@ -222,7 +318,5 @@ def _architecture(name: str) -> Architecture:
 
 
 def _width(names: Iterable[str]) -> int:
-    """Return how many numbers the named statistics give for an image."""
-    with torch.device("meta"):
-        maps = Backbone()(torch.empty(2, 3, 32, 32))
-        return statistics_of(maps, names).shape[1]
+    """Return how many numbers the named statistics give for an image: one a channel of their stages."""
+    return sum(CHANNELS[STATISTICS[name].stage] for name in names)

@@ -6,10 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
+from torch import nn
 
+from cifake_utils import experiments, models
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.records import Record
@@ -148,6 +152,96 @@ def stages(maps: dict[str, torch.Tensor], blocks: dict[str, int]) -> Figure:
     return figure
 
 
+# How `architecture` fills a part, and what that says of it.
+_LEARNS = {"facecolor": (*_ORANGE, 0.35), "label": "learns"}
+_FROZEN = {"facecolor": (*_BLUE, 0.25), "linestyle": ":", "linewidth": 2, "label": "frozen"}
+_FIXED = {"facecolor": "white", "label": "nothing to learn"}
+_STARTS = {
+    "random": ["random\nvalues"],
+    "pretrained": ["pre-trained\nweights"],
+    "rotation": ["pre-trained\nweights", "pretext: all layers learn\nto tell four rotations"],
+}
+_PARTS = {
+    nn.Linear: lambda part: f"linear\n{part.out_features}",
+    nn.BatchNorm1d: lambda part: f"standardise\n{part.num_features}",
+    nn.ReLU: lambda part: "ReLU",
+}
+
+
+def architecture(name: str) -> Figure:
+    """Draw what an experiment is made of, from image to loss, after figure 1 of *From Real to Rendered*.
+
+    All of it is read from `experiments.EXPERIMENTS` and `models.MODELS`: where the backbone starts, what learns and
+    what is frozen, which maps are measured and how, the parts of the head, the loss. Numbers count the channels or
+    features that leave a box.
+
+    Parameters
+    ----------
+    name : str
+        A key of `experiments.EXPERIMENTS`.
+    """
+    experiment = experiments.EXPERIMENTS[name]
+    model = models.MODELS[experiment.model or name]
+    stages = {statistic: models.STATISTICS[statistic].stage for statistic in model.statistics}
+    width = sum(models.CHANNELS[stage] for stage in stages.values())
+    with torch.device("meta"):
+        head = [part for part in model.head(width).modules() if type(part) in _PARTS]
+    columns = {stage: column for column, stage in enumerate(models.CHANNELS, 1)}
+    last = len(columns) + len(head) + 1
+    figure, axes = plt.subplots(figsize=(1.02 * (last + 1), 3.9), layout="constrained")
+
+    _box(axes, (0, 2), "image\n3", _FIXED)
+    axes.add_patch(Rectangle((0.54, 1.6), len(columns) - 0.08, 0.8, facecolor="none", edgecolor="0.5", linestyle="--"))
+    axes.text(len(columns) + 0.46, 2.45, "backbone", ha="right", va="bottom")
+    for stage, column in columns.items():
+        _box(axes, (column, 2), f"{stage}\n{models.CHANNELS[stage]}", _FROZEN if model.frozen else _LEARNS)
+        _arrow(axes, (column - 0.6, 2), (column - 0.4, 2))
+    for place, text in enumerate(_STARTS[model.start]):
+        _box(axes, (1 + 1.75 * place, 3.1), text, _LEARNS if place else _FIXED, width=0.8 + 1.2 * place)
+        if place:
+            _arrow(axes, (1.4, 3.1), (1.75, 3.1))
+    _arrow(axes, (1 + 1.75 * place, 2.8), (1 + 1.75 * place, 2.4))
+
+    for stage in dict.fromkeys(stages.values()):
+        measures = [statistic.removeprefix(f"{stage}_") for statistic in stages if stages[statistic] == stage]
+        text = ",\n".join("mean" if measure == "pooled" else measure for measure in measures)
+        if experiment.dimensions != "measured":
+            text = text.replace("dimension", f"({experiment.dimensions})")
+        _box(axes, (columns[stage], 1), f"{text}\n{len(measures) * models.CHANNELS[stage]}", _FIXED)
+        _arrow(axes, (columns[stage], 1.7), (columns[stage], 1.3))
+        _arrow(axes, (columns[stage], 0.7), (columns[stage], 0.3))
+    _box(axes, (3, 0), f"{'side by side: ' if len(stages) > 1 else ''}{width:,} features", _FIXED, width=4.8)
+
+    for column, part in enumerate(head, len(columns) + 1):
+        _box(axes, (column, 0), _PARTS[type(part)](part), _LEARNS if list(part.parameters()) else _FIXED)
+        _arrow(axes, (column - 0.6, 0), (column - 0.4, 0))
+    _arrow(axes, (last - 0.6, 0), (last - 0.4, 0))
+    if experiment.combined_loss is None:
+        _box(axes, (last, 0), "cross-\nentropy", _FIXED)
+    else:
+        penalty = "confidence" if "sign" not in experiment.combined_loss else "confidence\n(as printed)"
+        _box(axes, (last + 0.1, 0.6), f"α cross-\nentropy\n+ β similarity\n+ γ {penalty}", _LEARNS, 1.0, 1.8)
+        axes.plot([last - 2, last - 2], [0.3, 1.1], color="black", linewidth=1)  # projected features
+        _arrow(axes, (last - 2, 1.1), (last - 0.4, 1.1))
+    fills = (_LEARNS, _FROZEN, _FIXED) if model.frozen else (_LEARNS, _FIXED)
+    key = [Patch(edgecolor="black", **fill) for fill in fills]
+    axes.legend(handles=key, loc="upper right", ncols=len(key), frameon=False)
+    axes.set(xlim=(-0.5, last + 0.7), ylim=(-0.4, 3.9))
+    axes.set_title(f"{name}: {experiment.about}", loc="left")
+    axes.axis("off")
+    return figure
+
+
+def _box(axes: Axes, centre: tuple[float, float], text: str, fill: dict, width: float = 0.8, height: float = 0.6):
+    x, y = centre
+    axes.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, edgecolor="black", **fill))
+    axes.text(x, y, text, ha="center", va="center", fontsize=8.5)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, shrinkA=0, shrinkB=0))
+
+
 def curves(history: dict, title: str = "") -> Figure:
     """Plot the curves of a record against the epoch; a dotted line marks the weights that were kept."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
@@ -160,6 +254,48 @@ def curves(history: dict, title: str = "") -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     for panel in (left, right):
         panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
+    return figure
+
+
+def comparison(runs: dict[str, Sequence[Record]], title: str = "", paper: dict[str, float] | None = None) -> Figure:
+    """Plot test accuracies, a row for each name: every seed, and their mean with its 95 % Wilson interval.
+
+    Parameters
+    ----------
+    runs : dict of str to sequence of Record
+        Runs that differ in nothing but the seed.
+    title : str
+    paper : dict of str to float, optional
+        The paper's accuracy, where it has one.
+    """
+    figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1.1), layout="constrained")
+    for row, seeds in enumerate(runs.values()):
+        accuracies = [record.metrics["test"]["accuracy"] for record in seeds]
+        mean = float(np.mean(accuracies))
+        low, high = accuracy_interval(mean, len(seeds[0].labels["test"]))
+        axes.plot(accuracies, [row] * len(seeds), "|", color="0.4", markersize=12)
+        axes.errorbar([mean], [row], xerr=[[mean - low], [high - mean]], fmt="D", color="black", capsize=4)
+        axes.annotate(f"{mean:.3f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    for name, value in (paper or {}).items():
+        axes.plot([value], [list(runs).index(name)], "s", color="0.5")
+        axes.annotate("paper", (value, list(runs).index(name)), (7, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(runs)), runs)
+    axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
+    axes.grid(axis="x", color="0.9")
+    return figure
+
+
+def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
+    """Plot how often images are FAKE against P(FAKE), in ten bins of equal width, a line for each named run."""
+    figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
+    colours = sns.color_palette("colorblind")
+    for (name, record), marker, colour in zip(runs.items(), "osD^v", colours, strict=False):
+        share, mean = calibration_curve(record.labels[split], record.probabilities[split].astype(float), n_bins=10)
+        label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
+        axes.plot(mean, share, marker=marker, color=colour, label=label)
+    axes.set(xlabel="P(FAKE), mean of a bin", ylabel="share of FAKE in the bin", aspect="equal")
+    axes.legend()
     return figure
 
 

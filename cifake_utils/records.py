@@ -114,6 +114,12 @@ def reference(name: str, seed: int = 0) -> Record:
     return read(path)
 
 
+def references(name: str) -> list[Record]:
+    """Return the reference runs of a model, one a seed; a `CifakeError` where there is none."""
+    seeds = sorted(int(path.stem.rsplit("seed", 1)[1]) for path in REFERENCE.glob(f"{name}-seed*.json"))
+    return [reference(name, seed) for seed in seeds or [0]]
+
+
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
     """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one."""
     profile = profiles.resolve(profile)

@@ -10,11 +10,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from cifake_utils import CifakeError, data, plots, profiles, records
+from cifake_utils import CifakeError, data, plots, profiles, records, results
 from cifake_utils.files import replacing
 
 NOTEBOOKS = profiles.PROJECT / "notebooks"
-PAPER_TRANSFER_ACCURACY = 0.8123
 
 
 def use_strict_environment(environment: MutableMapping[str, str], runs: Path) -> None:
@@ -87,5 +86,7 @@ def store() -> None:
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))
         run(NOTEBOOKS)
-        picture = plots.overview(data.load(), records.reference("resnet50_transfer"), PAPER_TRANSFER_ACCURACY)
+        picture = plots.overview(
+            data.load(), records.reference("resnet50_transfer"), results.PAPER["resnet50_transfer"]
+        )
         picture.savefig(NOTEBOOKS / "overview.png", dpi=110, metadata={"Software": None})

@@ -3,7 +3,19 @@ import dataclasses
 import pytest
 import torch
 
-from cifake_utils import CifakeError, data, experiments, models, profiles, records, rotation, training
+from cifake_utils import (
+    CifakeError,
+    batches,
+    data,
+    experiments,
+    features,
+    models,
+    profiles,
+    records,
+    rotation,
+    training,
+    weights,
+)
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
 TRANSFER = {"batch_size": 64, "learning_rate": 0.0001, "patience": 5, "preset": "paper", "epochs": 20}
@@ -31,9 +43,12 @@ def test_experiments_are_described_and_made_of_what_there_is(name):
     experiment = experiments.EXPERIMENTS[name]
     assert experiment.about and experiment.preset in experiments.PRESETS
     assert (experiment.model or name) in models.MODELS
+    assert experiment.dimensions in {"measured", *features.BREAKS}
 
 
 def test_presets():
+    head = experiments.hyperparameters("resnet50_fractal", profiles.PROFILES["full"])
+    assert (head["batch_size"], head["learning_rate"], head["epochs"], head["mirror_average"]) == (256, 1e-3, 8, True)
     assert experiments.PRESETS["paper"] == {"batch_size": 64, "learning_rate": 1e-4, "patience": 5}
     strong = experiments.hyperparameters("resnet50_finetuned", profiles.PROFILES["full"])
     assert (strong["batch_size"], strong["learning_rate"], strong["schedule"]) == (128, 5e-4, "one_cycle")
@@ -59,19 +74,65 @@ def test_unknown_experiments_list_the_known():
         experiments.train_or_load("resnet51")
 
 
-@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_projection_loss"])
+@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal", "resnet50_fractal_loss"])
 def test_frozen_models_train_once_then_load(name, few, runs, monkeypatch):
     model, record = experiments.train_or_load(name, profile=PROFILE)
     assert record.probabilities["test"].dtype.name == "float16" and len(record.curves["val_loss"]) == 2
     assert ("alpha" in record.curves["terms"]) == name.endswith("loss")
     nothing_trains(monkeypatch)
     again, loaded = experiments.train_or_load(name, profile=PROFILE)
-    state, same = model.head.state_dict(), again.head.state_dict()
+    state, same = model.state_dict(), again.state_dict()
     assert all(torch.equal(state[key], same[key]) for key in state)
     assert loaded.metrics == record.metrics and not again.training
     assert records.latest(name, PROFILE).name == f"{name}-seed0"
     with pytest.raises(TypeError):  # other epochs are another run
         experiments.train_or_load(name, profile=dataclasses.replace(PROFILE, epochs=3))
+
+
+@pytest.mark.parametrize("name", ["resnet50_fractal", "resnet50_fractal_loss"])
+def test_trained_model_gives_images_what_its_record_says(name, few, runs):
+    """Heads train on cached features; here the loaded model goes all the way from the pixels."""
+    experiments.train_or_load(name, profile=PROFILE)
+    model, record = experiments.train_or_load(name, profile=PROFILE)
+    assert all(statistic.measure.threshold.any() for key, statistic in model.statistics.items() if "dimension" in key)
+    with torch.no_grad():
+        sides = [model(batches.normalise(side)).softmax(1)[:, 1] for side in (few.test.images, few.test.images.flip(3))]
+    p_fake = torch.stack(sides).mean(0)
+    assert torch.allclose(p_fake, torch.from_numpy(record.probabilities["test"]).float(), atol=5e-3)
+
+
+@pytest.mark.parametrize("dimensions", ["measured", *features.BREAKS])
+def test_broken_dimensions_leave_the_pooled_features_alone(dimensions, few, runs):
+    model, accelerator = models.build("resnet50_fractal", PROFILE), PROFILE.accelerator()
+    splits, _ = experiments._batches(model, few, 4, accelerator, dimensions, seed=0)
+    cached = features.cached(model.backbone, few, list(model.statistics), accelerator)
+    for split, made in splits.items():
+        pooled, rest = made.inputs.tensor_split([2048], 2)
+        assert torch.equal(pooled, cached[split][..., :2048])
+        assert torch.equal(rest, cached[split][..., 2048:]) == (dimensions == "measured")
+
+
+def test_controls_differ_from_their_models_in_one_thing():
+    """Everything else of a control's hyper-parameters is that of the model it controls."""
+    controls = {
+        "resnet50_fractal": ["resnet50_standardised", "resnet50_means", "resnet50_shuffled", "resnet50_noise"],
+        "resnet50_fractal_loss": ["resnet50_projection_loss", "resnet50_means_loss", "resnet50_loss_as_printed"],
+        "resnet50_fractal_projection": ["resnet50_projection", "resnet50_means_projection"],
+    }
+    for name, others in controls.items():
+        expected = experiments.hyperparameters(name, PROFILE)
+        for other in others:
+            settings = experiments.hyperparameters(other, PROFILE)
+            settings.pop("dimensions", None)
+            if other == "resnet50_loss_as_printed":
+                assert settings.pop("combined_loss") == {"sign": "as_printed"}
+                settings["combined_loss"] = expected["combined_loss"]
+            assert settings == expected, other
+        heads = {
+            type(models.build(experiments.EXPERIMENTS[each].model or each, PROFILE, start=weights.NONE).head)
+            for each in (name, *others)
+        }
+        assert len(heads) == 1
 
 
 def test_rotation_model_trains_both_stages_then_loads(few, runs, monkeypatch):
@@ -85,6 +146,9 @@ def test_rotation_model_trains_both_stages_then_loads(few, runs, monkeypatch):
 
     frozen, probe = experiments.train_or_load("resnet50_rotation_frozen", profile=profile)  # of the same pretext
     assert probe.details["pretext"] == record.details["pretext"] and frozen.frozen
+    fractal, _ = experiments.train_or_load("resnet50_rotation_fractal_loss", profile=profile)
+    state = frozen.backbone.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in fractal.backbone.state_dict().items())
 
     nothing_trains(monkeypatch)
     monkeypatch.setattr(rotation, "pretrained", None)  # the finished model does not need its pretext any more

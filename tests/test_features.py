@@ -25,10 +25,13 @@ def few():
     return data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
 
 
-def test_cached_training_equals_training_through_the_backbone(model, few, runs):
-    accelerator = SAMPLE.accelerator()
-    cached = features.cached(model.backbone, few, ["pooled"], accelerator)
-    assert cached["train"].shape == (12, 2, 2048) and cached["train"].dtype == torch.float16
+@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal"])
+def test_cached_training_equals_training_through_the_backbone(name, few, runs):
+    accelerator, model = SAMPLE.accelerator(), models.build(name, SAMPLE)
+    model.statistics.load_state_dict(thresholds(features.fitted_statistics(model.backbone, few, accelerator), model))
+    cached = features.cached(model.backbone, few, list(model.statistics), accelerator)
+    width = 2048 if name == "resnet50_transfer" else 2048 + 64 + 256
+    assert cached["train"].shape == (12, 2, width) and cached["train"].dtype == torch.float16
     curves = []
     for batch_kind, inputs, trained in (
         (batches.ImageBatches, {split: images.images for split, images in few.splits.items()}, copy.deepcopy(model)),
@@ -37,8 +40,44 @@ def test_cached_training_equals_training_through_the_backbone(model, few, runs):
         train, val = (batch_kind(inputs[split], few.splits[split].labels, 4) for split in ("train", "val"))
         history = training.fit(trained, train, val, epochs=4, learning_rate=1e-3, accelerator=accelerator)
         curves.append(torch.tensor([history.train_loss, history.val_loss]))
-    assert torch.allclose(*curves, atol=1e-3)
+    assert torch.allclose(*curves, atol=5e-3)
     assert curves[0][0, -1] < curves[0][0, 0]
+
+
+def thresholds(fitted, model):
+    """Return the state that the model's statistics take from fitted ones."""
+    return {name: value for name, value in fitted.state_dict().items() if name.split(".")[0] in model.statistics}
+
+
+def test_thresholds_are_means_of_training_maps_and_kept_on_disk(model, few, runs, monkeypatch):
+    accelerator = SAMPLE.accelerator()
+    fitted = features.fitted_statistics(model.backbone, few, accelerator)
+    with torch.no_grad():
+        maps = model.backbone(batches.normalise(few.train.images))
+    for stage in ("stem", "layer1"):
+        layer = fitted[f"{stage}_dimension"].measure
+        assert torch.allclose(layer.threshold, maps[stage].mean((0, 2, 3)), atol=1e-5)
+        assert torch.allclose(layer.scale, maps[stage].std((0, 2, 3), correction=0), atol=1e-4)
+    monkeypatch.setattr(features, "_maps", None)  # would fail if a map were computed again
+    again = features.fitted_statistics(model.backbone, few, accelerator).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in fitted.state_dict().items())
+    assert not models.STATISTICS["stem_dimension"].measure.threshold.any()  # what models are made from stays as it was
+
+
+def test_broken_features_keep_their_distribution_but_not_their_image():
+    values = torch.randn(400, 2, 3).half() + torch.arange(400)[:, None, None] / 100
+    other = features.shuffled(values, seed=0)
+    rows = other[:, 0, 0].argsort()
+    assert torch.equal(other[rows], values[values[:, 0, 0].argsort()])  # whole rows, each once
+    assert (other == values).all((1, 2)).float().mean() < 0.02
+    noise = features.noise(values, seed=0)
+    assert noise.shape == values.shape and noise.dtype == values.dtype
+    assert noise.float().mean().abs() < 0.05 and abs(noise.float().std() - 1) < 0.05
+    for broken in features.BREAKS.values():
+        first, same, third = broken(values, 1), broken(values, 1), broken(values, 2)
+        assert torch.equal(first, same) and not torch.equal(first, third)
+        correlation = torch.corrcoef(torch.stack([first[:, 0, 0].float(), values[:, 0, 0].float()]))[0, 1]
+        assert abs(correlation) < 0.15
 
 
 def test_one_pass_keeps_every_statistic(model, few, runs, monkeypatch):
@@ -55,6 +94,7 @@ def test_one_pass_keeps_every_statistic(model, few, runs, monkeypatch):
 
 def test_interrupted_pass_leaves_no_file_and_the_next_one_finishes(model, few, runs, monkeypatch):
     accelerator, calls = SAMPLE.accelerator(), iter(range(3))
+    features.fitted_statistics(model.backbone, few, accelerator)
 
     def stop_in_the_second_split(images):
         if next(calls) == 2:
@@ -66,7 +106,7 @@ def test_interrupted_pass_leaves_no_file_and_the_next_one_finishes(model, few, r
         with pytest.raises(KeyboardInterrupt):
             features.cached(model.backbone, few, ["pooled"], accelerator)
     left = {path.name for path in features.cache_folder(model.backbone, few, accelerator).iterdir()}
-    assert left == {"lock", "train-pooled.npy", "train-stem_mean.npy", "train-layer1_mean.npy"}
+    assert left == {"lock", "statistics.safetensors", *(f"train-{name}.npy" for name in models.STATISTICS)}
     assert len(features.cached(model.backbone, few, ["pooled"], accelerator)) == 3
 
 

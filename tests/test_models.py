@@ -1,11 +1,10 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from cifake_utils import CifakeError, models, profiles, weights
+from cifake_utils.fractal import FractalDimension
 
 SAMPLE = profiles.PROFILES["sample"]
 
@@ -28,15 +27,56 @@ def test_maps_at_32_pixels(model):
     }
 
 
-def test_only_the_head_learns_and_batch_norm_stands_still(model):
-    model = copy.deepcopy(model).train()
+@pytest.mark.parametrize(
+    ("name", "learned"),
+    [
+        ("resnet50_transfer", {"head.weight", "head.bias"}),
+        (
+            "resnet50_fractal",
+            {"head.0.running_mean", "head.0.running_var", "head.0.num_batches_tracked"}
+            | {"head.1.weight", "head.1.bias"},
+        ),
+    ],
+)
+def test_only_the_head_learns_and_batch_norm_stands_still(name, learned):
+    model = models.build(name, SAMPLE).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     loss = F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 0, 1]))
     loss.backward()
     optimizer.step()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"head.weight", "head.bias"}
+    assert changed == learned
+    assert learned <= set(model.learned_state())
+    assert not any(name.startswith("backbone") for name in model.learned_state())
+
+
+def test_fractal_model_sees_pooled_features_and_the_dimension_of_every_early_channel():
+    model = models.build("resnet50_fractal", SAMPLE).eval()
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        seen, maps = model.features(images), model.backbone(images)
+        pooled, stem, layer1 = seen.split([2048, 64, 256], 1)
+        assert torch.equal(pooled, maps["layer4"].flatten(1))
+        assert torch.equal(stem, FractalDimension(64)(maps["stem"]))
+        assert torch.equal(layer1, FractalDimension(256)(maps["layer1"]))
+        alone = torch.cat([model.features(image[None]) for image in images])
+    assert torch.allclose(seen, alone, atol=1e-4)  # batch-mates play no part
+
+
+def test_models_do_not_share_thresholds():
+    first, second = (models.build("resnet50_fractal", SAMPLE, start=weights.NONE) for _ in range(2))
+    first.statistics["stem_dimension"].measure.threshold.fill_(1)
+    assert not second.statistics["stem_dimension"].measure.threshold.any()
+
+
+def test_standardising_layer_ends_with_the_mean_and_deviation_of_all_batches():
+    values, layer = torch.randn(50, 8, 5) * 3 + 7, models.standardise(5)
+    for batch in values:
+        layer(batch)
+    assert torch.allclose(layer.running_mean, values.mean((0, 1)), atol=1e-4)
+    assert torch.allclose(layer.running_var, values.var(1).mean(0), atol=1e-4)
+    assert not list(layer.parameters())
 
 
 def test_unknown_names_list_the_known():
@@ -46,7 +86,7 @@ def test_unknown_names_list_the_known():
         profiles.get("tiny")
 
 
-@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_projection"])
+@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal", "resnet50_fractal_loss"])
 def test_same_seed_same_head(name):
     first, second, other = (models.build(name, SAMPLE, seed).head.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -56,6 +56,12 @@ def test_missing_and_broken_records(runs):
         records.latest("m")
 
 
+def test_all_seeds_of_a_reference():
+    assert [run.seed for run in records.references("resnet50_transfer")] == [0, 1, 2, 3, 4]
+    with pytest.raises(CifakeError, match="There is no reference run m-seed0"):
+        records.references("m")
+
+
 @pytest.mark.parametrize("path", sorted(records.REFERENCE.glob("*-seed*.json")), ids=lambda path: path.stem)
 def test_reference_metrics_follow_from_reference_probabilities(path):
     reference = records.read(path)
