@@ -1,17 +1,19 @@
-"""Accuracy and speed of the box counters and of the fractal layer, side by side; prints tables and writes JSON.
+"""Accuracy and speed of box counters, fractal layer and lesson 02's widgets, side by side; prints and writes JSON.
 
 pip install -r benchmarks/requirements.txt && python benchmarks/box_counting.py
 """
 
 import json
+import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import porespy
 import torch
 from torch.utils.benchmark import Timer
 
-from cifake_utils import fractal, records, shapes
+from cifake_utils import data, fractal, fractal_widgets, records, shapes
 from cifake_utils.models import Backbone
 
 
@@ -107,10 +109,38 @@ def growth() -> list[dict]:
     ]
 
 
+def moved(box, moves: dict[str, list]) -> dict[str, float]:
+    """Return the median seconds of kernel time of setting each slider, by its description, to each value in turn."""
+    controls = {control.description: control for control in box.children[:-2]}
+    result = {}
+    for name, values in moves.items():
+        times = []
+        for value in values:
+            start = time.perf_counter()
+            controls[name].value = value
+            times.append(time.perf_counter() - start)
+        result[name] = median(times)
+    return result
+
+
+def redraws() -> dict[str, dict[str, float]]:
+    explorer = fractal_widgets.box_counting_explorer()
+    results = {"explorer, Koch curve": moved(explorer, {"box size": range(1, 60)})}
+    explorer.children[0].value = "astronaut"
+    sizes, thresholds = range(1, 60), np.arange(0.05, 0.9, 0.05)
+    results["explorer, photograph"] = moved(explorer, {"box size": sizes, "threshold": thresholds})
+    results["which is rougher"] = moved(fractal_widgets.which_is_rougher(), {"Hurst H": fractal_widgets.HURST})
+    layers = {stage: fractal.FractalDimension(channels) for stage, channels in (("stem", 64), ("layer1", 256))}
+    inside = fractal_widgets.inside_the_network(Backbone().eval(), layers, data.load())
+    channels, thresholds = range(1, 60), np.arange(-1.9, 2, 0.1)
+    results["inside the network"] = moved(inside, {"channel": channels, "threshold": thresholds})
+    return results
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     results = {"hardware": records.hardware(), "versions": records.versions() | {"porespy": porespy.__version__}}
-    for part in (accuracy, counters, layer, growth):
+    for part in (accuracy, counters, layer, growth, redraws):
         results[part.__name__] = part()
         print(json.dumps({part.__name__: results[part.__name__]}, indent=1, ensure_ascii=False), flush=True)
     path = Path(__file__).with_suffix(".json")

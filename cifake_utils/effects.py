@@ -1,20 +1,20 @@
 """How much the fractal dimension of images, and of feature maps, differs between photographs and rendered images."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 
-from cifake_utils import fractal, models, progress
-from cifake_utils.batches import normalise
-from cifake_utils.data import FAKE, LABELS, REAL, Cifake, ImageSet
+from cifake_utils import features, fractal, models
+from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.exploration import probe_accuracy
 from cifake_utils.weights import Weights
 
 STAGES = ("stem", "layer1")  # deeper maps are too small: under 8×8 pixels there are fewer than three box sizes
-FIT_IMAGES = 4_000  # training images that thresholds are taken from
 BATCH_SIZE = 500
 
 
@@ -91,52 +91,33 @@ def _estimates(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.cat([estimator(part) for part in parts]) for estimator in ESTIMATORS.values()], 1)
 
 
-def fitted_layers(backbone: models.Backbone, images: ImageSet) -> dict[str, fractal.FractalDimension]:
-    """Return a hard fractal layer for each of `STAGES`, thresholds taken from evenly spaced training images."""
-    chosen = images.images[:: max(1, len(images) // FIT_IMAGES)]
-    maps = [_maps(backbone, chosen[start : start + BATCH_SIZE]) for start in range(0, len(chosen), BATCH_SIZE)]
-    return {
-        stage: fractal.FractalDimension(maps[0][stage].shape[1], hard=True).fit(batch[stage] for batch in maps)
-        for stage in STAGES
-    }
-
-
-def of_maps(cifake: Cifake, start: Weights) -> dict:
+def of_maps(cifake: Cifake, backbone: models.Backbone, accelerator: Accelerator) -> dict:
     """Return, for every channel of `STAGES`, the effect size of its dimension, and of its plain mean beside it.
 
     The best channel is chosen on training images; its AUROC is that on validation images.
     """
-    backbone = models.backbone(start).eval()
-    layers = fitted_layers(backbone, cifake.train)
-    statistics = {"dimension": lambda stage, maps: layers[stage](maps), "mean": lambda _, maps: maps.mean((2, 3))}
-    values = {}
-    for split in ("train", "val"):
-        images, parts = cifake.splits[split].images, {(stage, name): [] for stage in STAGES for name in statistics}
-        with progress.bar(total=len(images), desc=f"maps {split}") as bar:
-            for first in range(0, len(images), BATCH_SIZE):
-                maps = _maps(backbone, images[first : first + BATCH_SIZE])
-                for (stage, name), part in parts.items():
-                    part.append(statistics[name](stage, maps[stage]))
-                bar.update(min(BATCH_SIZE, len(images) - first))
-        values[split] = {key: torch.cat(part).numpy() for key, part in parts.items()}
     result = {stage: {} for stage in STAGES}
-    for (stage, name), numbers in values["train"].items():
-        effects = effect_sizes(numbers, cifake.train.labels.numpy())
+    for stage, name in product(STAGES, ("dimension", "mean")):
+        cached = features.cached(backbone, cifake, [f"{stage}_{name}"], accelerator)
+        train, val = (cached[split][:, 0].float().numpy() for split in ("train", "val"))  # as they are, not mirrored
+        effects = effect_sizes(train, cifake.train.labels.numpy())
         best = int(np.abs(effects["d"]).argmax())
-        towards_fake = np.sign(effects["d"][best]) * values["val"][stage, name][:, best]
-        auroc = roc_auc_score(cifake.val.labels.numpy(), towards_fake)
+        auroc = roc_auc_score(cifake.val.labels.numpy(), np.sign(effects["d"][best]) * val[:, best])
         result[stage][name] = effects | {"best_channel": best, "best_channel_val_auroc": float(auroc)}
     return result
 
 
-@torch.inference_mode()
-def _maps(backbone: models.Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    maps = backbone(normalise(images))
-    return {stage: maps[stage].float() for stage in STAGES}
+def facts(cifake: Cifake, start: Weights, accelerator: Accelerator) -> dict:
+    """Return all that lesson 02 measures on images and maps, as JSON types: the same for the sample and for CIFAKE.
 
-
-def facts(cifake: Cifake, start: Weights) -> dict:
-    """Return all that lesson 02 measures on images and maps, as JSON types: the same for the sample and for CIFAKE."""
+    Parameters
+    ----------
+    cifake : Cifake
+    start : Weights
+        Of the backbone whose maps are measured.
+    accelerator : accelerate.Accelerator
+        Device and precision.
+    """
     return {
         "data": cifake.source,
         "data_hash": cifake.hash,
@@ -144,5 +125,5 @@ def facts(cifake: Cifake, start: Weights) -> dict:
         "weights_hash": start.hash,
         "images": len(cifake.train),
         "image": of_images(cifake),
-        "map": of_maps(cifake, start),
+        "map": of_maps(cifake, models.backbone(start).eval(), accelerator),
     }

@@ -37,6 +37,7 @@ class Weights:
     hash: str
 
 
+_named: set[str] = set()  # hashes of what `load` has printed already
 NONE = Weights({}, "none (random initial values)", "none")
 
 
@@ -122,7 +123,7 @@ def _weights(state: StateDict, name: str) -> Weights:
 
 
 def load(profile: profiles.Profile) -> Weights:
-    """Return the pre-trained weights of a profile, and print which they are.
+    """Return the pre-trained weights of a profile, and print which they are, once in a process.
 
     ``sample`` takes the offline backbone. ``lesson`` and ``full`` take the file in ``CIFAKE_WEIGHTS``; without it
     torchvision downloads IMAGENET1K_V1. Raises `CifakeError` where neither is to be had.
@@ -141,7 +142,9 @@ def load(profile: profiles.Profile) -> Weights:
         except (OSError, RuntimeError) as error:  # no network, a refused connection, or a damaged download
             raise CifakeError(f"{name} could not be downloaded ({error}). {WAYS_TO_WEIGHTS}") from error
         loaded = _weights(state, name)
-    print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")
+    if loaded.hash not in _named:
+        print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")
+        _named.add(loaded.hash)
     return loaded
 
 
