@@ -300,7 +300,8 @@ def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figur
     third, and its title says how long the change is relative to the filter.
     """
     change = after - before
-    relative = change.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1).clamp(min=1e-12)
+    lengths = before.flatten(1).norm(dim=1)
+    relative = change.flatten(1).norm(dim=1) / lengths.clamp(min=lengths.mean() / 100)  # some filters are all zero
     chosen = relative.topk(min(count, len(relative))).indices
     figure, axes = plt.subplots(3, len(chosen), figsize=(0.68 * len(chosen), 2.6), squeeze=False, layout="constrained")
     for column, index in zip(axes.T, chosen.tolist(), strict=True):
