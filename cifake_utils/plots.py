@@ -9,11 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch import nn
 
-from cifake_utils import experiments, models
+from cifake_utils import experiments, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.records import Record
@@ -254,6 +255,63 @@ def curves(history: dict, title: str = "") -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     for panel in (left, right):
         panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
+        panel.set_xlim(0.5, len(epochs) + 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def losses(histories: dict[str, dict]) -> Figure:
+    """Plot training and validation loss against the epoch, one panel for each named history, all on one scale.
+
+    A dotted line marks the epoch with the lowest validation loss.
+    """
+    figure, axes = plt.subplots(1, len(histories), figsize=(3.3 * len(histories), 3), sharey=True, layout="constrained")
+    for panel, (name, history) in zip(np.atleast_1d(axes), histories.items(), strict=True):
+        epochs = np.arange(1, len(history["val_loss"]) + 1)
+        panel.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
+        panel.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
+        panel.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
+        panel.set_xlim(0.5, len(epochs) + 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        panel.set(xlabel="epoch", title=name)
+    np.atleast_1d(axes)[0].set_ylabel("cross-entropy (nats)")
+    np.atleast_1d(axes)[0].legend()
+    return figure
+
+
+def turns(images: torch.Tensor) -> Figure:
+    """Show uint8 images (N, 3, H, H), a row each, turned counter-clockwise by each of `rotation.ANGLES`."""
+    figure, axes = plt.subplots(
+        len(images), len(rotation.ANGLES), figsize=(5.6, 1.45 * len(images)), squeeze=False, layout="constrained"
+    )
+    for turn, angle in enumerate(rotation.ANGLES):
+        turned = rotation.rotate(images, torch.full((len(images),), turn))
+        axes[0, turn].set_title(f"label {turn}: {angle}°")
+        for panel, image in zip(axes[:, turn], turned, strict=True):
+            panel.imshow(image.permute(1, 2, 0).numpy())
+            panel.axis("off")
+    return figure
+
+
+def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figure:
+    """Show the convolution filters (C, 3, H, W) that changed most, before and after a training, as colours.
+
+    Grey is zero. A filter is shown on one scale in the first two rows; its change is enlarged to full contrast in the
+    third, and its title says how long the change is relative to the filter.
+    """
+    change = after - before
+    relative = change.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1).clamp(min=1e-12)
+    chosen = relative.topk(min(count, len(relative))).indices
+    figure, axes = plt.subplots(3, len(chosen), figsize=(0.68 * len(chosen), 2.6), squeeze=False, layout="constrained")
+    for column, index in zip(axes.T, chosen.tolist(), strict=True):
+        scale = torch.stack([before[index], after[index]]).abs().max()
+        scales = (scale, scale, change[index].abs().max())
+        for panel, value, extreme in zip(column, (before[index], after[index], change[index]), scales, strict=True):
+            panel.imshow((0.5 + value / (2 * extreme.clamp(min=1e-12))).permute(1, 2, 0).numpy())
+            panel.set(xticks=[], yticks=[])
+        column[2].set_title(f"{100 * relative[index]:.0f} %", fontsize=9)
+    for panel, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
+        panel.set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 

@@ -115,9 +115,9 @@ def reference(name: str, seed: int = 0) -> Record:
 
 
 def references(name: str) -> list[Record]:
-    """Return the reference runs of a model, one a seed; a `CifakeError` where there is none."""
-    seeds = sorted(int(path.stem.rsplit("seed", 1)[1]) for path in REFERENCE.glob(f"{name}-seed*.json"))
-    return [reference(name, seed) for seed in seeds or [0]]
+    """Return the reference runs of a model by seed; an empty list where it has not been measured yet."""
+    paths = REFERENCE.glob(f"{name}-seed[0-9]*.json")
+    return sorted((read(path) for path in paths), key=lambda record: record.seed)
 
 
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:

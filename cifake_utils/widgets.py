@@ -1,14 +1,19 @@
 """Interactive parts of the lessons. Behind each is a pure function from its state to a figure."""
 
 import io
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import ipywidgets
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from cifake_utils import evaluation
+from cifake_utils import evaluation, rotation
 from cifake_utils.data import FAKE, LABELS, REAL, ImageSet
+
+# Where the top of an image is after so many quarter turns counter-clockwise.
+SIDES = ("top (0°)", "left (90°)", "bottom (180°)", "right (270°)")
 
 
 def png(figure: Figure) -> bytes:
@@ -20,17 +25,20 @@ def png(figure: Figure) -> bytes:
 
 @dataclass
 class QuizState:
-    """A round of *real or rendered?*: which images are shown, and what was answered so far.
+    """A round of a quiz: which images are shown, what can be answered, and what was answered so far.
 
     Attributes
     ----------
     images : ImageSet
-        The images of the quiz, in the order they are asked.
+        The images of the quiz, in the order they are asked. Their labels are the right answers: places in ``choices``.
+    choices : tuple of str
+        Names of the answers.
     answers : list of int
-        REAL or FAKE, one an image already answered.
+        A place in ``choices`` for every image already answered.
     """
 
     images: ImageSet
+    choices: tuple[str, ...] = LABELS
     answers: list[int] = field(default_factory=list)
 
     @property
@@ -46,9 +54,10 @@ class QuizState:
         """Return what the quiz says below its picture."""
         if self.finished:
             low, high = evaluation.accuracy_interval(self.score / len(self.images), len(self.images))
+            guessing = 100 / len(self.choices)
             return (
                 f"{self.score} of {len(self.images)} right. From so few images, your true accuracy lies between "
-                f"{100 * low:.0f} % and {100 * high:.0f} % (95 % interval); guessing gives 50 %."
+                f"{100 * low:.0f} % and {100 * high:.0f} % (95 % interval); guessing gives {guessing:.0f} %."
             )
         return f"Image {len(self.answers) + 1} of {len(self.images)}, {self.score} right so far."
 
@@ -57,6 +66,14 @@ def draw_quiz(images: ImageSet, count: int, seed: int) -> QuizState:
     """Return a new quiz with ``count`` images drawn at random, half of them FAKE on average."""
     rng = np.random.default_rng(seed)
     return QuizState(images.subset(rng.choice(len(images), count, replace=False)))
+
+
+def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
+    """Return a new quiz with ``count`` images drawn at random, each turned by a random one of `rotation.ANGLES`."""
+    rng = np.random.default_rng(seed)
+    chosen = images.subset(rng.choice(len(images), count, replace=False))
+    turns = torch.from_numpy(rng.integers(len(SIDES), size=count))
+    return QuizState(replace(chosen, images=rotation.rotate(chosen.images, turns), labels=turns), SIDES)
 
 
 def render_quiz(state: QuizState) -> Figure:
@@ -77,19 +94,34 @@ def render_quiz(state: QuizState) -> Figure:
         figure.axes, pixels, state.images.labels.tolist(), state.answers, strict=False
     ):
         axes.imshow(image, interpolation="nearest")
-        axes.set_title(f"{LABELS[label]} {'✓' if label == answer else '✗'}", fontsize=9)
+        axes.set_title(f"{state.choices[label]} {'✓' if label == answer else '✗'}", fontsize=9)
     return figure
 
 
 def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
     """Return the quiz *real or rendered?* over ``count`` of the images."""
-    state = draw_quiz(images, count, seed)
-    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
-    message = ipywidgets.HTML()
     buttons = {
         REAL: ipywidgets.Button(description="photograph", icon="camera"),
         FAKE: ipywidgets.Button(description="rendered", icon="magic"),
     }
+    return _quiz(lambda seed: draw_quiz(images, count, seed), buttons, seed)
+
+
+def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
+    """Return the quiz *which way is up?* over ``count`` of the images, each turned by 0°, 90°, 180° or 270°."""
+    icons = ("arrow-up", "arrow-left", "arrow-down", "arrow-right")
+    buttons = {
+        turn: ipywidgets.Button(description=side, icon=icon, layout={"width": "auto"})
+        for turn, (side, icon) in enumerate(zip(SIDES, icons, strict=True))
+    }
+    return _quiz(lambda seed: draw_turns(images, count, seed), buttons, seed)
+
+
+def _quiz(draw: Callable[[int], QuizState], buttons: dict[int, ipywidgets.Button], seed: int) -> ipywidgets.VBox:
+    """Return a quiz: ``draw`` makes a new round from a seed, each button gives the answer it stands under."""
+    state = draw(seed)
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
+    message = ipywidgets.HTML()
     again = ipywidgets.Button(description="new images", icon="refresh")
 
     def show() -> None:
@@ -105,7 +137,7 @@ def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> ipywid
     def restart(_button: ipywidgets.Button) -> None:
         nonlocal state, seed
         seed += 1
-        state = draw_quiz(images, count, seed)
+        state = draw(seed)
         show()
 
     for label, button in buttons.items():

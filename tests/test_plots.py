@@ -3,6 +3,7 @@ import dataclasses
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from cifake_utils import evaluation, experiments, models, plots, records
 
@@ -47,6 +48,43 @@ def test_architecture_of_the_fractal_models():
     assert any(text.startswith("α cross-\nentropy\n+ β similarity") for text in loss)
     assert {"(noise)\n64", "(noise)\n256"} < set(texts(plots.architecture("resnet50_noise")))
     assert "as printed" in "".join(texts(plots.architecture("resnet50_loss_as_printed")))
+
+
+def test_losses_have_a_panel_a_history_and_mark_the_best_epoch():
+    rising = {"train_loss": [0.7, 0.3, 0.1], "val_loss": [0.7, 0.6, 0.9]}
+    falling = {"train_loss": [0.7, 0.5], "val_loss": [0.7, 0.6]}
+    first, second = plots.losses({"long": rising, "short": falling}).axes
+    training, validation, best = first.lines
+    assert list(training.get_ydata()) == rising["train_loss"] and list(validation.get_ydata()) == rising["val_loss"]
+    assert set(best.get_xdata()) == {2} and second.get_title() == "short"
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_turns_shows_every_angle_of_every_image():
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    images[:, :, 0] = 255  # the top row is white
+    panels = plots.turns(images).axes
+    assert [panel.get_title() for panel in panels[:4]] == [
+        "label 0: 0°",
+        "label 1: 90°",
+        "label 2: 180°",
+        "label 3: 270°",
+    ]
+    for row in (panels[:4], panels[4:]):
+        shown = [panel.images[0].get_array()[..., 0] for panel in row]
+        white = [(picture[0].all(), picture[:, 0].all(), picture[-1].all(), picture[:, -1].all()) for picture in shown]
+        assert white == [tuple(side == turn for side in range(4)) for turn in range(4)]
+
+
+def test_filters_shows_those_that_changed_most():
+    before = torch.ones(5, 3, 7, 7)
+    after = before.clone()
+    after[3] += 0.5
+    after[1, 0] = 0
+    panels = plots.filters(before, after, count=2).axes
+    assert [panel.get_title() for panel in panels[4:]] == ["58 %", "50 %"]  # √(1/3), and ½
+    first, _, second, _, change, _ = (panel.images[0].get_array()[0, 0].tolist() for panel in panels)
+    assert first == [1, 1, 1] and second == [0.5, 1, 1] and change == [0, 0.5, 0.5]
 
 
 def test_comparison_shows_every_seed_their_mean_and_its_interval():

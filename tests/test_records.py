@@ -56,10 +56,14 @@ def test_missing_and_broken_records(runs):
         records.latest("m")
 
 
-def test_all_seeds_of_a_reference():
+def test_all_seeds_of_a_reference(tmp_path, monkeypatch):
     assert [run.seed for run in records.references("resnet50_transfer")] == [0, 1, 2, 3, 4]
-    with pytest.raises(CifakeError, match="There is no reference run m-seed0"):
-        records.references("m")
+    monkeypatch.setattr(records, "REFERENCE", tmp_path)
+    for seed in (10, 2):
+        records.save(record(seed=seed), tmp_path)
+    records.save(record(model="m-seedless"), tmp_path)
+    assert [run.seed for run in records.references("m")] == [2, 10]
+    assert records.references("other") == []
 
 
 @pytest.mark.parametrize("path", sorted(records.REFERENCE.glob("*-seed*.json")), ids=lambda path: path.stem)

@@ -17,3 +17,15 @@ def test_every_reference_run_is_in_the_table():
     assert {row.split("`")[1] for row in rows} == names
     (transfer,) = (row for row in rows if "`resnet50_transfer`" in row)
     assert "| 0.8123 | 0.8850 (" in transfer and "| 5 |" in transfer
+
+
+def test_lines_show_what_there_is_and_how_to_get_the_rest(monkeypatch):
+    runs = {"resnet50_transfer": records.references("resnet50_transfer")}
+    monkeypatch.setattr(records, "references", lambda name: runs.get(name, []))
+    titles, transfer, scratch = results.lines(["resnet50_transfer", "resnet50_scratch"]).splitlines()
+    assert transfer.split() == ["resnet50_transfer", "0.8850", "0.8805", "to", "0.8893", "0.8842", "0.9515", "5"]
+    assert (
+        scratch == "resnet50_scratch   not yet measured: python -m cifake_utils --profile full train resnet50_scratch"
+    )
+    for title, value in (("accuracy", "0.8850"), ("95 %", "0.8805"), ("F1", "0.8842"), ("AUROC", "0.9515")):
+        assert titles.index(title) == transfer.index(value)
