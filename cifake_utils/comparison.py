@@ -1,12 +1,54 @@
-"""Which of several detectors is better, judged on the same images."""
+"""Which of several detectors is better, and on which images: from P(FAKE) and labels of the same images."""
 
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+
+from cifake_utils import exploration, records
+from cifake_utils.data import Cifake
+from cifake_utils.files import replacing
+
+TEST_IMAGES = records.REFERENCE / "test_images.npz"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of CIFAKE's 20,000 test images besides their label, rows in the order of the sorted names.
+
+    Attributes
+    ----------
+    classes : np.ndarray
+        uint8 (N,), object class 0 to 9.
+    class_names : list of str
+    duplicate : np.ndarray
+        bool (N,): equals, pixel by pixel, an image of the training or validation split.
+    """
+
+    classes: np.ndarray
+    class_names: list[str]
+    duplicate: np.ndarray
+
+
+def save_image_facts(cifake: Cifake, path: Path = TEST_IMAGES) -> None:
+    """Write `ImageFacts` of a data set; the file for all of CIFAKE ships with the project."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            classes=cifake.test.classes.numpy().astype(np.uint8),
+            class_names=np.array(cifake.class_names),
+            duplicate=exploration.exact_duplicates([cifake.train, cifake.val], cifake.test),
+        )
+
+
+def image_facts(path: Path = TEST_IMAGES) -> ImageFacts:
+    """Return what `save_image_facts` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return ImageFacts(arrays["classes"], arrays["class_names"].tolist(), arrays["duplicate"])
 
 
 @dataclass(frozen=True)
