@@ -95,7 +95,6 @@ EXPERIMENTS = {
         "control: Gaussian noise instead of the dimensions", "strong_head", model="resnet50_fractal", dimensions="noise"
     ),
     "resnet50_variogram": Experiment("beyond the paper: variogram dimensions beside those of model 3", "strong_head"),
-    "resnet50_fractal_paper": Experiment("control: model 3 trained like model 2", model="resnet50_fractal"),
     # What of model 4's gain is the loss's? {nothing, means, dimensions} × {cross-entropy, combined loss}, one head.
     "resnet50_projection": Experiment("control: projection head, pooled features only, cross-entropy", "strong_head"),
     "resnet50_projection_loss": Experiment(
