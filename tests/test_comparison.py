@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cifake_utils import comparison
+from cifake_utils import comparison, data, records
 
 
 def answers(generator, share, count=500):
@@ -46,3 +46,21 @@ def test_correct_answers_at_a_threshold():
     probabilities, labels = np.array([0.2, 0.6, 0.9], np.float16), np.array([0, 0, 1])
     assert comparison.correct(probabilities, labels).tolist() == [True, False, True]
     assert comparison.correct(probabilities, labels, threshold=0.7).tolist() == [True, True, True]
+
+
+def test_facts_about_the_test_images_of_cifake():
+    facts = comparison.image_facts()
+    assert len(facts.class_names) == 10 and (np.bincount(facts.classes) == 2000).all()
+    recorded = records.reference_summary("explore_cifake")["duplicates"]["test"]
+    assert facts.duplicate.sum() == recorded["REAL"] + recorded["FAKE"] == 378
+    labels = records.reference("resnet50_transfer").labels["test"]
+    assert (labels[facts.duplicate] == data.FAKE).all()
+    assert (np.bincount(2 * facts.classes + labels) == 1000).all()
+
+
+def test_facts_round_trip(tmp_path):
+    cifake = data.load()
+    comparison.save_image_facts(cifake, tmp_path / "facts.npz")
+    facts = comparison.image_facts(tmp_path / "facts.npz")
+    assert facts.class_names == list(cifake.class_names)
+    assert (facts.classes == cifake.test.classes.numpy()).all() and facts.duplicate.shape == facts.classes.shape
