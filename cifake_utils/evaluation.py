@@ -1,8 +1,12 @@
 """How good a detector is, from P(FAKE) and labels alone. FAKE is the positive class."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -10,6 +14,7 @@ from sklearn.metrics import (
     f1_score,
     log_loss,
     roc_auc_score,
+    roc_curve,
 )
 from torchmetrics.functional.classification import binary_calibration_error
 
@@ -19,8 +24,8 @@ from cifake_utils.data import FAKE, REAL
 LOG_LOSS_MARGIN = 2.0**-11
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return the scores of a detector at the threshold ½.
+def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+    """Return the scores of a detector.
 
     Parameters
     ----------
@@ -28,13 +33,16 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         P(FAKE), shape (N,), from 0 to 1.
     labels : np.ndarray
         Shape (N,), REAL = 0 and FAKE = 1, both present.
+    threshold : float
+        An image is called FAKE where P(FAKE) is above it.
 
     Returns
     -------
     dict
-        ``accuracy``; ``f1_fake``, ``f1_real``, ``f1_macro``; ``auroc``; ``ap`` (average precision); ``log_loss`` (plain
-        cross-entropy, nats, probabilities clipped by `LOG_LOSS_MARGIN`); ``ece`` (expected calibration error, 15
-        bins); ``brier``.
+        At the threshold: ``accuracy``; ``f1_fake``, ``f1_real``, ``f1_macro``. Of the probabilities: ``auroc``; ``ap``
+        (average precision); ``eer`` (equal error rate: where as many REAL images are called FAKE as FAKE ones REAL);
+        ``log_loss`` (plain cross-entropy, nats, probabilities clipped by `LOG_LOSS_MARGIN`); ``ece`` (expected
+        calibration error, 15 bins); ``brier``.
 
     Raises
     ------
@@ -48,7 +56,9 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         raise ValueError("probabilities must lie between 0 and 1, and none may be NaN")
     if set(np.unique(y)) != {REAL, FAKE}:
         raise ValueError(f"labels must be 0 (REAL) and 1 (FAKE), both present; found {np.unique(y)}")
-    decided = (p > 0.5).astype(int)
+    decided = (p > threshold).astype(int)
+    false_alarms, hits, _ = roc_curve(y, p)
+    equal = np.abs(false_alarms - (1 - hits)).argmin()
     clipped = p.clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
     values = {
         "accuracy": accuracy_score(y, decided),
@@ -57,6 +67,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "f1_macro": f1_score(y, decided, average="macro"),
         "auroc": roc_auc_score(y, p),
         "ap": average_precision_score(y, p),
+        "eer": (false_alarms[equal] + 1 - hits[equal]) / 2,
         "log_loss": log_loss(y, clipped),
         "ece": binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y), n_bins=15),
         "brier": brier_score_loss(y, p),
@@ -68,3 +79,51 @@ def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of an accuracy measured on ``count`` images."""
     interval = binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of ``metric(labels, probabilities)``, 1,000 resamples of images."""
+    result = bootstrap(
+        (labels, np.asarray(probabilities, float)),
+        metric,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=seed,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the threshold with the highest accuracy on these images: those of the validation split.
+
+    Half-way between two neighbouring probabilities; the one nearest to ½ where several are as good.
+    """
+    p, y = np.asarray(probabilities, float), np.asarray(labels, int)
+    values = np.unique(np.concatenate([[0.0, 1.0], p]))
+    candidates = (values[:-1] + values[1:]) / 2
+    real, fake = np.sort(p[y == REAL]), np.sort(p[y == FAKE])
+    right = np.searchsorted(real, candidates) + len(fake) - np.searchsorted(fake, candidates)
+    best = candidates[right == right.max()]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature with the lowest log loss on these images: those of the validation split.
+
+    Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(labels, with_temperature(probabilities, np.exp(log_temperature)), labels=(REAL, FAKE))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return P(FAKE), float64, after dividing its log odds by a temperature: above 1 less certain, the same order."""
+    p = np.asarray(probabilities, float).clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
+    return expit(logit(p) / temperature)

@@ -1,6 +1,5 @@
 """Interactive parts of lesson 02: behind each, a pure function from its controls' values to a figure and a sentence."""
 
-from collections.abc import Callable
 from functools import cache, partial
 
 import ipywidgets
@@ -15,29 +14,12 @@ from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.models import Backbone
 from cifake_utils.plots import COLOURS
-from cifake_utils.widgets import png
-
-View = tuple[Figure, str]
+from cifake_utils.widgets import View, live
 
 PHOTOGRAPHS = ("astronaut", "flower", "hubble")
 PHOTOGRAPH_SIDE = SURFACE_SIDE = 256  # pixels
 HURST = [step / 20 for step in range(2, 19)]
 ORANGE = np.array(to_rgb(COLOURS["FAKE"]))
-
-
-def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
-    """Return a picture and a sentence that follow controls, whose values ``render`` gets by name."""
-    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
-    message = ipywidgets.Label()
-
-    def show(_change: dict | None = None) -> None:
-        figure, message.value = render(**{name: control.value for name, control in controls.items()})
-        picture.value = png(figure)
-
-    for control in controls.values():
-        control.observe(show, "value")
-    show()
-    return ipywidgets.VBox([*controls.values(), picture, message])
 
 
 draw = cache(shapes.draw)

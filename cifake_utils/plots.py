@@ -358,6 +358,35 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
     return figure
 
 
+def agreement(right: dict[str, np.ndarray]) -> Figure:
+    """Show for every pair of detectors on how many images one is right and the other is wrong, in percent.
+
+    ``right`` says for each detector which images (N,) it gets right.
+    """
+    names = list(right)
+    share = np.array([[100 * (right[a] & ~right[b]).mean() for b in names] for a in names])
+    figure, axes = plt.subplots(figsize=(1.0 * len(names) + 2.2, 0.55 * len(names) + 1.6), layout="constrained")
+    sns.heatmap(share, annot=True, fmt=".1f", cmap="Greys", cbar=False, ax=axes, vmin=0, linewidths=0.5)
+    axes.set_xticklabels(names, rotation=30, ha="right")
+    axes.set_yticklabels(names, rotation=0)
+    axes.set(xlabel="wrong", ylabel="right", title="percent of the test images")
+    return figure
+
+
+def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Plot each detector's accuracy for every object class, from which images (N,) it gets right."""
+    figure, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
+    palette = sns.color_palette("colorblind")
+    for (name, correct), marker, colour in zip(right.items(), "osD^vPX", palette, strict=False):
+        accuracy = [correct[classes == klass].mean() for klass in range(len(class_names))]
+        axes.plot(accuracy, marker=marker, linestyle="none", color=colour, label=name)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=20)
+    axes.set(ylabel="test accuracy")
+    axes.grid(axis="y", color="0.9")
+    axes.legend(fontsize=8, ncols=2)
+    return figure
+
+
 def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") -> Figure:
     """Show the confusion matrix at the threshold ½."""
     figure, axes = plt.subplots(figsize=(3.6, 3.2), layout="constrained")

@@ -8,9 +8,12 @@ import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, roc_curve
 
 from cifake_utils import evaluation, rotation
 from cifake_utils.data import FAKE, LABELS, REAL, ImageSet
+
+View = tuple[Figure, str]  # what a render function returns: a picture, and a sentence below it
 
 # Where the top of an image is after so many quarter turns counter-clockwise.
 SIDES = ("top (0°)", "left (90°)", "bottom (180°)", "right (270°)")
@@ -21,6 +24,21 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
+
+
+def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Return a picture and a sentence that follow controls, whose values ``render`` gets by name."""
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
+    message = ipywidgets.Label()
+
+    def show(_change: dict | None = None) -> None:
+        figure, message.value = render(**{name: control.value for name, control in controls.items()})
+        picture.value = png(figure)
+
+    for control in controls.values():
+        control.observe(show, "value")
+    show()
+    return ipywidgets.VBox([*controls.values(), picture, message])
 
 
 @dataclass
@@ -100,11 +118,7 @@ def render_quiz(state: QuizState) -> Figure:
 
 def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
     """Return the quiz *real or rendered?* over ``count`` of the images."""
-    buttons = {
-        REAL: ipywidgets.Button(description="photograph", icon="camera"),
-        FAKE: ipywidgets.Button(description="rendered", icon="magic"),
-    }
-    return _quiz(lambda seed: draw_quiz(images, count, seed), buttons, seed)
+    return _quiz(lambda seed: draw_quiz(images, count, seed), _labels(), seed)
 
 
 def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
@@ -117,7 +131,102 @@ def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets
     return _quiz(lambda seed: draw_turns(images, count, seed), buttons, seed)
 
 
-def _quiz(draw: Callable[[int], QuizState], buttons: dict[int, ipywidgets.Button], seed: int) -> ipywidgets.VBox:
+def render_standing(state: QuizState, models: dict[str, float]) -> Figure:
+    """Return a reader's accuracy in a finished quiz with its 95 % interval, above the accuracies of models.
+
+    Parameters
+    ----------
+    state : QuizState
+        Finished.
+    models : dict of str to float
+        Accuracies, 0 to 1.
+    """
+    accuracy = state.score / len(state.images)
+    low, high = evaluation.accuracy_interval(accuracy, len(state.images))
+    figure = Figure((7, 0.4 * len(models) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.errorbar([accuracy], [0], xerr=[[accuracy - low], [high - accuracy]], fmt="o", color="black", capsize=5)
+    axes.plot(list(models.values()), range(1, len(models) + 1), "D", color="0.4")
+    axes.axvline(0.5, color="0.6", linestyle=":")
+    axes.set_yticks(range(len(models) + 1), ["you", *models])
+    axes.set(xlim=(0.2, 1.02), ylim=(len(models) + 0.6, -0.6), xlabel="accuracy (dotted: guessing)")
+    return figure
+
+
+def against_the_models(images: ImageSet, models: dict[str, float], count: int = 20, seed: int = 0) -> ipywidgets.VBox:
+    """Return the quiz *real or rendered?*, at whose end the reader is placed on one axis with models."""
+
+    def render(state: QuizState) -> Figure:
+        return render_standing(state, models) if state.finished else render_quiz(state)
+
+    return _quiz(lambda seed: draw_quiz(images, count, seed), _labels(), seed, render)
+
+
+def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: float, miss: float) -> View:
+    """Return a detector's confusion matrix, its place on the ROC curve, and what its mistakes cost, at a threshold.
+
+    Parameters
+    ----------
+    probabilities, labels : np.ndarray
+        P(FAKE) and labels, (N,).
+    threshold : float
+        An image is called FAKE where P(FAKE) is above it.
+    miss : float
+        What a FAKE image that passes for REAL costs; a REAL image called FAKE costs 1.
+    """
+    decided = (probabilities > threshold).astype(int)
+    matrix = confusion_matrix(labels, decided)
+    false_alarms, hits, _ = roc_curve(labels, probabilities)
+    figure = Figure((7.5, 3.4))
+    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.09, "right": 0.98, "bottom": 0.15, "wspace": 0.3})
+    ConfusionMatrixDisplay(matrix, display_labels=LABELS).plot(
+        ax=left, cmap="Greys", colorbar=False, values_format=",d"
+    )
+    right.plot(false_alarms, hits, color="0.5")
+    alarm, hit = matrix[REAL, FAKE] / matrix[REAL].sum(), matrix[FAKE, FAKE] / matrix[FAKE].sum()
+    right.plot(alarm, hit, "o", color="black", markersize=9)
+    right.set(xlabel="REAL images called FAKE", ylabel="FAKE images found", xlim=(-0.02, 1), ylim=(0, 1.02))
+    cost = (matrix[REAL, FAKE] + miss * matrix[FAKE, REAL]) / len(labels)
+    return figure, (
+        f"Threshold {threshold:.2f}: {hit:.1%} of the FAKE images found, {alarm:.1%} of the REAL ones called FAKE, "
+        f"accuracy {np.trace(matrix) / len(labels):.4f}, cost {cost:.4f} an image."
+    )
+
+
+def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> ipywidgets.VBox:
+    """Return the threshold explorer: pick a detector, a threshold and the cost of a miss.
+
+    Parameters
+    ----------
+    runs : dict of str to pair of np.ndarray
+        P(FAKE) and labels (N,) of each detector's test images.
+    """
+
+    def render(detector: str, threshold: float, miss: float) -> View:
+        probabilities, labels = runs[detector]
+        return render_threshold(probabilities.astype(np.float32), labels, threshold, miss)
+
+    return live(
+        render,
+        detector=ipywidgets.Dropdown(options=list(runs), description="detector"),
+        threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="threshold"),
+        miss=ipywidgets.FloatSlider(1, min=0.1, max=10, step=0.1, description="cost of a miss"),
+    )
+
+
+def _labels() -> dict[int, ipywidgets.Button]:
+    return {
+        REAL: ipywidgets.Button(description="photograph", icon="camera"),
+        FAKE: ipywidgets.Button(description="rendered", icon="magic"),
+    }
+
+
+def _quiz(
+    draw: Callable[[int], QuizState],
+    buttons: dict[int, ipywidgets.Button],
+    seed: int,
+    render: Callable[[QuizState], Figure] = render_quiz,
+) -> ipywidgets.VBox:
     """Return a quiz: ``draw`` makes a new round from a seed, each button gives the answer it stands under."""
     state = draw(seed)
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
@@ -125,7 +234,7 @@ def _quiz(draw: Callable[[int], QuizState], buttons: dict[int, ipywidgets.Button
     again = ipywidgets.Button(description="new images", icon="refresh")
 
     def show() -> None:
-        picture.value = png(render_quiz(state))
+        picture.value = png(render(state))
         message.value = state.message()
         for button in buttons.values():
             button.disabled = state.finished

@@ -53,3 +53,47 @@ def test_bad_input(probabilities, labels, reason):
 def test_wilson_interval_of_a_published_example():
     low, high = evaluation.accuracy_interval(0.9, 10)  # 9 of 10: 0.596 to 0.982
     assert low == pytest.approx(0.5958, abs=1e-4) and high == pytest.approx(0.9821, abs=1e-4)
+
+
+def test_threshold_moves_decisions_and_nothing_else():
+    labels, probabilities = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9])
+    half, high = evaluation.score(probabilities, labels), evaluation.score(probabilities, labels, threshold=0.65)
+    assert half["accuracy"] == 0.75 and high["accuracy"] == 1
+    assert {name for name in half if half[name] != high[name]} == {"accuracy", "f1_fake", "f1_real", "f1_macro"}
+    assert evaluation.best_threshold(probabilities, labels) == pytest.approx(0.65)
+
+
+def test_best_threshold_is_the_one_a_search_finds():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 300)
+    probabilities = (0.3 * labels + 0.7 * generator.random(300)).astype(np.float16)
+    found = evaluation.best_threshold(probabilities, labels)
+    reached = max(evaluation.score(probabilities, labels, t)["accuracy"] for t in np.linspace(0, 1, 2001))
+    assert evaluation.score(probabilities, labels, found)["accuracy"] == pytest.approx(reached)
+
+
+def test_equal_error_rate_by_hand():
+    labels = np.array([0] * 4 + [1] * 4)
+    probabilities = np.array([0.1, 0.2, 0.3, 0.8, 0.25, 0.7, 0.85, 0.9])
+    assert evaluation.score(probabilities, labels)["eer"] == pytest.approx(0.25)  # at 0.5: one of four on either side
+
+
+def test_temperature_undoes_overconfidence():
+    generator = np.random.default_rng(0)
+    honest = generator.uniform(0.02, 0.98, 20_000)
+    labels = (generator.random(20_000) < honest).astype(int)
+    boastful = evaluation.with_temperature(honest, 1 / 3)
+    temperature = evaluation.fit_temperature(boastful, labels)
+    assert temperature == pytest.approx(3, rel=0.1)
+    cooled = evaluation.with_temperature(boastful, temperature)
+    assert evaluation.score(cooled, labels)["ece"] < 0.02 < evaluation.score(boastful, labels)["ece"]
+    assert (np.diff(cooled[np.argsort(boastful)]) >= 0).all()
+
+
+def test_bootstrap_interval_is_near_wilsons_for_accuracy():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 400)
+    probabilities = np.where(generator.random(400) < 0.8, labels, 1 - labels)
+    measured = evaluation.score(probabilities, labels)["accuracy"]
+    low, high = evaluation.bootstrap_interval(lambda y, p: float(((p > 0.5) == y).mean()), probabilities, labels)
+    assert (low, high) == pytest.approx(evaluation.accuracy_interval(measured, 400), abs=0.01)

@@ -113,3 +113,16 @@ def test_reliability_of_a_calibrated_and_of_an_overconfident_run():
     assert np.abs(honest.get_ydata() - honest.get_xdata()).max() < 0.06
     assert wrong.get_xdata() == pytest.approx([0.05, 0.95], abs=1e-3)
     assert wrong.get_ydata() == pytest.approx([0.25, 0.75], abs=0.02)
+
+
+def test_agreement_counts_who_is_right_where_the_other_is_wrong():
+    right = {"a": np.array([True, True, True, False]), "b": np.array([True, False, False, True])}
+    numbers = [float(text.get_text()) for text in plots.agreement(right).axes[0].texts]
+    assert numbers == [0, 50, 25, 0]
+
+
+def test_accuracy_by_class():
+    right = {"a": np.array([True, True, False, True])}
+    axes = plots.by_class(right, np.array([0, 0, 1, 1]), ["cat", "dog"]).axes[0]
+    assert list(axes.lines[0].get_ydata()) == [1, 0.5]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog"]

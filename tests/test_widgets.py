@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +56,51 @@ def test_turn_widget_answers_to_its_buttons(images):
     assert all(button.disabled for button in sides) and message.value.startswith("1 of 2 right.")
     again.click()
     assert not sides[0].disabled and message.value == "Image 1 of 2, 0 right so far."
+
+
+LABELS = np.array([0] * 10 + [1] * 10)
+PROBABILITIES = np.linspace(0.05, 0.95, 20)[np.r_[0:8, 10:12, 8:10, 12:20]]  # two REAL above, two FAKE below a half
+
+
+def test_threshold_view_counts_places_and_prices_the_mistakes():
+    figure, sentence = widgets.render_threshold(PROBABILITIES, LABELS, threshold=0.5, miss=10)
+    numbers = [text.get_text() for text in figure.axes[0].texts]
+    assert numbers == ["8", "2", "2", "8"]
+    place = figure.axes[1].lines[-1]
+    assert (place.get_xdata()[0], place.get_ydata()[0]) == pytest.approx((0.2, 0.8))
+    assert "80.0% of the FAKE images found, 20.0% of the REAL" in sentence
+    assert "accuracy 0.8000" in sentence and f"cost {(2 + 10 * 2) / 20:.4f}" in sentence
+
+
+def test_threshold_explorer_follows_its_controls():
+    box = widgets.threshold_explorer({"one": (PROBABILITIES, LABELS), "other": (1 - PROBABILITIES, LABELS)})
+    detector, threshold, miss, picture, message = box.children
+    seen = {message.value}
+    for control, value in ((threshold, 0.9), (miss, 5), (detector, "other")):
+        before = bytes(picture.value)
+        control.value = value
+        assert message.value not in seen and (bytes(picture.value) != before or control is miss)
+        seen.add(message.value)
+
+
+def test_standing_has_the_reader_with_an_interval_above_the_models():
+    state = widgets.draw_quiz(data.load().test, 20, seed=0)
+    truth = state.images.labels.tolist()
+    state.answers = truth[:14] + [1 - label for label in truth[14:]]
+    figure = widgets.render_standing(state, {"a": 0.9, "b": 0.95})
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["you", "a", "b"]
+    you = axes.containers[0]
+    assert you.lines[0].get_xdata()[0] == pytest.approx(0.7)
+    (low, _), (high, _) = you.lines[2][0].get_segments()[0]
+    assert low < 0.5 < 0.85 < high < 0.9
+
+
+def test_game_ends_with_the_standing():
+    box = widgets.against_the_models(data.load().test, {"a": 0.9}, count=2)
+    picture, buttons, message = box.children
+    first = bytes(picture.value)
+    for _ in range(2):
+        buttons.children[0].click()
+    assert buttons.children[0].disabled and "of 2 right" in message.value
+    assert bytes(picture.value) != first

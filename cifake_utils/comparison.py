@@ -1,0 +1,122 @@
+"""Which of several detectors is better, and on which images: from P(FAKE) and labels of the same images."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import ttest_1samp
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from cifake_utils import exploration, records
+from cifake_utils.data import Cifake
+from cifake_utils.files import replacing
+
+TEST_IMAGES = records.REFERENCE / "test_images.npz"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of CIFAKE's 20,000 test images besides their label, rows in the order of the sorted names.
+
+    Attributes
+    ----------
+    classes : np.ndarray
+        uint8 (N,), object class 0 to 9.
+    class_names : list of str
+    duplicate : np.ndarray
+        bool (N,): equals, pixel by pixel, an image of the training or validation split.
+    """
+
+    classes: np.ndarray
+    class_names: list[str]
+    duplicate: np.ndarray
+
+
+def save_image_facts(cifake: Cifake, path: Path = TEST_IMAGES) -> None:
+    """Write `ImageFacts` of a data set; the file for all of CIFAKE ships with the project."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            classes=cifake.test.classes.numpy().astype(np.uint8),
+            class_names=np.array(cifake.class_names),
+            duplicate=exploration.exact_duplicates([cifake.train, cifake.val], cifake.test),
+        )
+
+
+def image_facts(path: Path = TEST_IMAGES) -> ImageFacts:
+    """Return what `save_image_facts` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return ImageFacts(arrays["classes"], arrays["class_names"].tolist(), arrays["duplicate"])
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two detectors on the same images.
+
+    Attributes
+    ----------
+    first, second : str
+    only_first, only_second : int
+        Images that only the one or only the other gets right.
+    difference, low, high : float
+        Accuracy of the first minus that of the second, and its 95 % interval (of a mean of paired differences).
+    p, p_holm : float
+        Exact McNemar test that both are as accurate; and after Holm's correction for all pairs compared.
+    """
+
+    first: str
+    second: str
+    only_first: int
+    only_second: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+def correct(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Return which images a detector gets right: bool (N,), from P(FAKE) and labels (N,)."""
+    return (np.asarray(probabilities) > threshold) == (np.asarray(labels) == 1)
+
+
+def paired_tests(right: dict[str, np.ndarray]) -> list[PairedTest]:
+    """Compare every pair of detectors.
+
+    Parameters
+    ----------
+    right : dict of str to np.ndarray
+        For each detector which images it gets right: bool (N,), the same images in the same order.
+
+    Returns
+    -------
+    list of PairedTest
+        In the order of the pairs; McNemar, *Note on the sampling error of the difference between correlated
+        proportions*, 1947; Holm, *A simple sequentially rejective multiple test procedure*, 1979.
+    """
+    pairs = list(combinations(right, 2))
+    p_values = [
+        float(mcnemar([[0, (right[a] & ~right[b]).sum()], [(right[b] & ~right[a]).sum(), 0]], exact=True).pvalue)
+        for a, b in pairs
+    ]
+    corrected = multipletests(p_values, method="holm")[1] if pairs else []
+    tests = []
+    for (a, b), p, p_holm in zip(pairs, p_values, corrected, strict=True):
+        differences = right[a].astype(float) - right[b].astype(float)
+        low, high = ttest_1samp(differences, 0).confidence_interval(0.95) if differences.any() else (0.0, 0.0)
+        tests.append(
+            PairedTest(
+                first=a,
+                second=b,
+                only_first=int((differences > 0).sum()),
+                only_second=int((differences < 0).sum()),
+                difference=float(differences.mean()),
+                low=float(low),
+                high=float(high),
+                p=p,
+                p_holm=float(p_holm),
+            )
+        )
+    return tests
