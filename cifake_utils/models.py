@@ -109,7 +109,8 @@ class Projection(nn.Module):
     inputs : int
         D.
     width : int
-        Number of projected features; our assumption, the paper gives none.
+        Number of projected features; the paper gives none. On validation images 256 got 0.962 in 8 epochs, 512 got
+        0.961 in 4, at about the same cost.
     """
 
     def __init__(self, inputs: int, width: int = 256) -> None:

@@ -77,7 +77,8 @@ def test_unknown_experiments_list_the_known():
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal", "resnet50_fractal_loss"])
 def test_frozen_models_train_once_then_load(name, few, runs, monkeypatch):
     model, record = experiments.train_or_load(name, profile=PROFILE)
-    assert record.probabilities["test"].dtype.name == "float16" and len(record.curves["val_loss"]) == 2
+    assert record.probabilities["test"].dtype.name == "float16"
+    assert len(record.curves["val_loss"]) == (2 if name == "resnet50_transfer" else 1)  # 0.4 of 2, rounded
     assert ("alpha" in record.curves["terms"]) == name.endswith("loss")
     nothing_trains(monkeypatch)
     again, loaded = experiments.train_or_load(name, profile=PROFILE)
@@ -86,7 +87,7 @@ def test_frozen_models_train_once_then_load(name, few, runs, monkeypatch):
     assert loaded.metrics == record.metrics and not again.training
     assert records.latest(name, PROFILE).name == f"{name}-seed0"
     with pytest.raises(TypeError):  # other epochs are another run
-        experiments.train_or_load(name, profile=dataclasses.replace(PROFILE, epochs=3))
+        experiments.train_or_load(name, profile=dataclasses.replace(PROFILE, epochs=5))
 
 
 @pytest.mark.parametrize("name", ["resnet50_fractal", "resnet50_fractal_loss"])
