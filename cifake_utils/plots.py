@@ -354,7 +354,7 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
         label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
         axes.plot(mean, share, marker=marker, color=colour, label=label)
     axes.set(xlabel="P(FAKE), mean of a bin", ylabel="share of FAKE in the bin", aspect="equal")
-    axes.legend()
+    axes.legend(loc="lower right", fontsize=8)
     return figure
 
 
