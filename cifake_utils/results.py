@@ -1,6 +1,6 @@
 """The reference runs beside the paper's numbers, as tables."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def lines(names: Iterable[str]) -> str:
+def lines(names: Sequence[str]) -> str:
     """Return what the named experiments score on all of CIFAKE as plain text, a line each, for a lesson.
 
     The numbers of `table`. An experiment that has not been measured yet gets the command that makes its reference run.
