@@ -1,6 +1,8 @@
 """The named runs of the series, and one call that trains such a run or loads what an earlier one left."""
 
+import copy
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
 from cifake_utils.batches import FeatureBatches, ImageBatches
 from cifake_utils.files import replacing
-from cifake_utils.weights import Weights
+from cifake_utils.weights import Weights, state_hash
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
 # and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end. `strong_head`: for heads on a
@@ -202,6 +204,73 @@ def train_or_load(
         return model, record
 
 
+def predict_images(
+    detectors: dict[str, tuple[models.Detector, records.Record]], images: torch.Tensor, accelerator: Accelerator
+) -> dict[str, np.ndarray]:
+    """Return P(FAKE) that trained detectors give to any images, as their records' probabilities were made.
+
+    Where the preset says so it is the mean over image and mirror image. Controls get the dimensions they were trained
+    with: those of another of these images, or noise. Frozen detectors that share a backbone share one pass through
+    it; about 12 kB an image are held meanwhile.
+
+    Parameters
+    ----------
+    detectors : dict of str to (Detector, Record)
+        What `train_or_load` returned, by any name. On return they are on the CPU in eval mode.
+    images : torch.Tensor
+        uint8 (N, 3, 32, 32), RGB.
+    accelerator : accelerate.Accelerator
+        Device and precision.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        float32 (N,) for each name, in the order of ``detectors``.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, (model, _) in detectors.items():  # frozen, and from the same weights: the same backbone
+        groups.setdefault(model.weights_hash if model.frozen else name, []).append(name)
+    probabilities = {}
+    for names in groups.values():
+        group = {name: detectors[name] for name in names}
+        frozen = group[names[0]][0].frozen
+        for name, inputs in _measured(group, images, accelerator) if frozen else [(names[0], images)]:
+            model, record = group[name]
+            learned, cut = (model.head, FeatureBatches) if frozen else (model, ImageBatches)
+            learned.to(accelerator.device)
+            batches = cut(inputs, torch.zeros(len(images)), features.BATCH_SIZE, accelerator.device)
+            sides = (False, True) if record.hyperparameters.get("mirror_average") else (False,)
+            probabilities[name] = sum(training.predict(learned, batches, mirrored=side) for side in sides) / len(sides)
+            learned.cpu()
+    return {name: probabilities[name] for name in detectors}
+
+
+def _measured(
+    detectors: dict[str, tuple[models.Detector, records.Record]], images: torch.Tensor, accelerator: Accelerator
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield what the head of each of these frozen detectors, which share a backbone, sees: float16 (N, 1 or 2, D).
+
+    With 1 there are no mirror images: none of these detectors asks for them.
+    """
+    statistics, wanted = {}, {}
+    for name, (model, _) in detectors.items():
+        keys = {f"{key} {state_hash(tap.state_dict())}": tap for key, tap in model.statistics.items()}
+        statistics, wanted[name] = statistics | keys, list(keys)
+    statistics = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in statistics.items()}
+    mirrored = any(record.hyperparameters.get("mirror_average") for _, record in detectors.values())
+    backbone = next(iter(detectors.values()))[0].backbone.to(accelerator.device).eval()
+    values: dict[str, torch.Tensor] = {}
+    for start, side, batch in features.measured(backbone, statistics, images, accelerator, mirrored):
+        for key, part in batch.items():
+            if key not in values:
+                values[key] = part.new_empty(len(images), 1 + mirrored, part.shape[1])
+            values[key][start : start + len(part), side] = part
+    backbone.cpu()
+    for name, (_, record) in detectors.items():
+        seen = torch.cat([values[key] for key in wanted[name]], 2)
+        yield name, _with_dimensions(seen, record.hyperparameters.get("dimensions", "measured"), record.seed, "test")
+
+
 def _train(
     name: str,
     seed: int,
@@ -272,15 +341,21 @@ def _batches(
     for name, statistic in model.statistics.items():
         statistic.load_state_dict(fitted[name].state_dict())
     cached = features.cached(model.backbone, cifake, list(model.statistics), accelerator)
-    if dimensions != "measured":
-        for number, (split, values) in enumerate(cached.items()):
-            pooled, measured = values.tensor_split([models.CHANNELS["layer4"]], 2)
-            broken = features.BREAKS[dimensions](measured, len(cached) * seed + number)
-            cached[split] = torch.cat([pooled, broken], 2)
+    cached = {split: _with_dimensions(values, dimensions, seed, split) for split, values in cached.items()}
     return {
         split: FeatureBatches(cached[split], images.labels, batch_size, accelerator.device)
         for split, images in cifake.splits.items()
     }, {"features": time.perf_counter() - start}
+
+
+def _with_dimensions(values: torch.Tensor, dimensions: str, seed: int, split: str) -> torch.Tensor:
+    """Return features (N, …, D) with the dimensions, which stand behind the pooled ones, as they are or broken."""
+    if dimensions == "measured":
+        return values
+    pooled, measured = values.tensor_split([models.CHANNELS["layer4"]], 2)
+    splits = ("train", "val", "test")
+    broken = features.BREAKS[dimensions](measured, len(splits) * seed + splits.index(split))
+    return torch.cat([pooled, broken], 2)
 
 
 def _fit_options(preset: dict) -> dict:

@@ -7,7 +7,7 @@ features of the image or its mirror image trains exactly as behind the backbone 
 import copy
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -144,6 +144,42 @@ def _read(path: Path) -> torch.Tensor:
 
 
 @torch.inference_mode()
+def measured(
+    backbone: Backbone,
+    statistics: Mapping[str, nn.Module],
+    images: torch.Tensor,
+    accelerator: Accelerator,
+    mirrored: bool = True,
+) -> Iterator[tuple[int, int, dict[str, torch.Tensor]]]:
+    """Yield statistics of images and mirror images, batch by batch; one pass through the backbone for all of them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Frozen, in eval mode, on the accelerator's device.
+    statistics : mapping of str to nn.Module
+        Maps by name to (N, C), as in `models.STATISTICS`; on the accelerator's device.
+    images : torch.Tensor
+        uint8 (N, 3, 32, 32).
+    accelerator : accelerate.Accelerator
+        Device and precision.
+    mirrored : bool
+        The mirror images too.
+
+    Yields
+    ------
+    start, side : int
+        Row of the batch's first image; 0 for the images, 1 for their mirror images.
+    values : dict of str to torch.Tensor
+        float16 (B, C) on the CPU, for each statistic.
+    """
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        for side, pixels in enumerate((batch, batch.flip(3)) if mirrored else (batch,)):
+            maps = _maps(backbone, pixels, accelerator)
+            yield start, side, {name: statistic(maps).half().cpu() for name, statistic in statistics.items()}
+
+
 def _compute(
     backbone: Backbone,
     statistics: nn.ModuleDict,
@@ -153,20 +189,16 @@ def _compute(
     split: str,
 ) -> None:
     """Write statistics of all images and mirror images; files appear only when they are complete."""
-    statistics = copy.deepcopy(statistics).to(accelerator.device)
+    wanted = {name: copy.deepcopy(statistics[name]).to(accelerator.device) for name in paths}
     with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}") as bar:
         partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()}
         arrays = {}
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images.images[start : start + BATCH_SIZE]
-            for side, pixels in enumerate((batch, batch.flip(3))):
-                maps = _maps(backbone, pixels, accelerator)
-                for name in paths:
-                    values = statistics[name](maps).half().cpu().numpy()
-                    if name not in arrays:
-                        shape = (len(images), 2, values.shape[1])
-                        arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
-                    arrays[name][start : start + len(batch), side] = values
-            bar.update(len(batch))
+        for start, side, batch in measured(backbone, wanted, images.images, accelerator):
+            for name, values in batch.items():
+                if name not in arrays:
+                    shape = (len(images), 2, values.shape[1])
+                    arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
+                arrays[name][start : start + len(values), side] = values.numpy()
+            bar.update(side * len(values))  # an image is done when its mirror image is
         for array in arrays.values():
             array.flush()

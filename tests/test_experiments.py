@@ -156,3 +156,21 @@ def test_rotation_model_trains_both_stages_then_loads(few, runs, monkeypatch):
     again, loaded = experiments.train_or_load("resnet50_rotation", profile=profile)
     state, same = model.state_dict(), again.state_dict()
     assert loaded.metrics == record.metrics and all(torch.equal(state[key], same[key]) for key in state)
+
+
+def test_many_detectors_give_images_what_their_records_say_in_one_pass(few, runs, monkeypatch):
+    """Frozen ones share a backbone, whether their dimensions are measured or broken; an unfrozen one goes alone."""
+    names = ("resnet50_transfer", "resnet50_variogram", "resnet50_shuffled", "resnet50_noise", "resnet50_scratch")
+    trained = {name: experiments.train_or_load(name, profile=PROFILE) for name in names}
+    passes, once = [], models.Backbone.forward
+    monkeypatch.setattr(models.Backbone, "forward", lambda self, x: passes.append(len(x)) or once(self, x))
+    predicted = experiments.predict_images(trained, few.test.images, PROFILE.accelerator())
+    assert passes == [12, 12, 12, 12]  # images and mirror images, for the frozen ones together and for the other one
+    assert list(predicted) == list(names)
+    for name, (model, record) in trained.items():
+        assert predicted[name] == pytest.approx(record.probabilities["test"].astype(float), abs=1e-3), name
+        assert not model.training
+
+    passes.clear()
+    alone = experiments.predict_images({"it": trained["resnet50_transfer"]}, few.test.images[:5], PROFILE.accelerator())
+    assert passes == [5] and alone["it"] == pytest.approx(predicted["resnet50_transfer"][:5], abs=1e-3)
