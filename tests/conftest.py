@@ -3,6 +3,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cifake_utils import data
@@ -41,3 +42,16 @@ def tree(tmp_path, monkeypatch, runs):
     monkeypatch.setenv("CIFAKE_DATA", str(root))
     monkeypatch.setattr(data, "OFFICIAL_COUNTS", {"train": 400, "test": 80})
     return root
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The sample with 12 images a split."""
+    cifake = data.load("sample")
+    small = {
+        split: images.subset(torch.arange(0, len(images), len(images) // 12)[:12].numpy())
+        for split, images in cifake.splits.items()
+    }
+    small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
+    monkeypatch.setattr(data, "load", lambda profile=None: small)
+    return small

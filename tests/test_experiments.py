@@ -6,7 +6,6 @@ import torch
 from cifake_utils import (
     CifakeError,
     batches,
-    data,
     experiments,
     features,
     models,
@@ -19,19 +18,6 @@ from cifake_utils import (
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
 TRANSFER = {"batch_size": 64, "learning_rate": 0.0001, "patience": 5, "preset": "paper", "epochs": 20}
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """The sample with 12 images a split."""
-    cifake = data.load("sample")
-    small = {
-        split: images.subset(torch.arange(0, len(images), len(images) // 12)[:12].numpy())
-        for split, images in cifake.splits.items()
-    }
-    small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
-    monkeypatch.setattr(data, "load", lambda profile=None: small)
-    return small
 
 
 def nothing_trains(monkeypatch):

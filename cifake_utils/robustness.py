@@ -1,0 +1,168 @@
+"""How detectors hold on images they were not trained for: changed on their way, or from another generator.
+
+The corruptions are in the spirit of Hendrycks & Dietterich, *Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations*, ICLR 2019, for 32×32 pixels. Nothing is trained, tuned or chosen on such images.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as transforms
+
+from cifake_utils import data, evaluation, experiments, profiles, progress, records
+from cifake_utils.files import replacing
+
+Predict = Callable[[torch.Tensor], dict[str, np.ndarray]]
+
+GAN_SAMPLES = Path(__file__).parent / "assets" / "gan_samples.npz"
+
+
+def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
+    """Encode once more as JPEG (libjpeg's quality, colour at half resolution) and decode."""
+    decoded = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+        decoded.append(np.array(Image.open(buffer)))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+
+
+def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Convolve with a Gaussian of standard deviation ``sigma``, in pixels."""
+    return transforms.gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma)
+
+
+def noise(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Add Gaussian noise of standard deviation ``sigma``, in grey levels of 255; the same at every call."""
+    drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return (images + sigma * drawn).round().clamp(0, 255).to(torch.uint8)
+
+
+def rescale(images: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Shrink to ``pixels`` a side and enlarge again, both bilinear."""
+    return transforms.resize(transforms.resize(images, [pixels, pixels]), list(images.shape[-2:]))
+
+
+def brightness(images: torch.Tensor, factor: float) -> torch.Tensor:
+    """Multiply all values by ``factor``; what exceeds 255 is cut off."""
+    return transforms.adjust_brightness(images, factor)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to change uint8 images (N, 3, H, W) into others of the same shape.
+
+    Attributes
+    ----------
+    change : callable
+        (images, strength) to images.
+    strengths : tuple of float
+        From mild to strong.
+    unit : str
+        What the strength is.
+    """
+
+    change: Callable[[torch.Tensor, float], torch.Tensor]
+    strengths: tuple[float, ...]
+    unit: str
+
+
+CORRUPTIONS = {
+    "JPEG": Corruption(jpeg, (95, 75, 50, 25, 10), "quality"),
+    "blur": Corruption(blur, (0.5, 1.0), "standard deviation, pixels"),
+    "noise": Corruption(noise, (4, 12), "standard deviation, grey levels"),
+    "rescaling": Corruption(rescale, (24, 16), "pixels a side in between"),
+    "darker": Corruption(brightness, (0.75, 0.5), "factor"),
+    "brighter": Corruption(brightness, (1.25, 1.5), "factor"),
+}
+
+
+def battery(predict: Predict, images: torch.Tensor) -> dict[str, dict[str, np.ndarray]]:
+    """Score detectors on images that are changed in every way and strength of `CORRUPTIONS`.
+
+    Parameters
+    ----------
+    predict : callable
+        uint8 images (N, 3, 32, 32) to P(FAKE) (N,) of each detector by name, e.g. `experiments.predict_images`.
+    images : torch.Tensor
+        uint8 (N, 3, 32, 32), RGB, on the CPU.
+
+    Returns
+    -------
+    dict of str to dict of str to np.ndarray
+        For each detector P(FAKE), float16, shape (strengths, N), for each corruption.
+    """
+    count = sum(len(corruption.strengths) for corruption in CORRUPTIONS.values())
+    scored: dict[str, dict[str, np.ndarray]] = {}
+    with progress.bar(total=count, desc="corruptions") as bar:
+        for name, corruption in CORRUPTIONS.items():
+            rows: dict[str, list[np.ndarray]] = {}
+            for strength in corruption.strengths:
+                for detector, probabilities in predict(corruption.change(images, strength)).items():
+                    rows.setdefault(detector, []).append(probabilities.astype(np.float16))
+                bar.update()
+            for detector, values in rows.items():
+                scored.setdefault(detector, {})[name] = np.stack(values)
+    return scored
+
+
+def curves(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """Return accuracy at the unchanged threshold ½, and AUROC, for each corruption, one value a strength.
+
+    Parameters
+    ----------
+    probabilities : dict of str to np.ndarray
+        What `battery` returns for one detector.
+    labels : np.ndarray
+        (N,), REAL = 0 and FAKE = 1.
+    """
+    result = {}
+    for name, rows in probabilities.items():
+        scores = [evaluation.score(row, labels) for row in rows]
+        result[name] = {key: [score[key] for score in scores] for key in ("accuracy", "auroc")}
+    return result
+
+
+def gan_samples() -> torch.Tensor:
+    """Return 500 images of a small GAN trained on CIFAKE's REAL images: uint8 (500, 3, 32, 32), RGB.
+
+    They have been through the JPEG encoder of CIFAKE's files; ``assets/make_gan_samples.py`` made them.
+    """
+    with np.load(GAN_SAMPLES, allow_pickle=False) as arrays:
+        return torch.from_numpy(arrays["images"])
+
+
+def path(name: str, folder: Path = records.REFERENCE, seed: int = 0) -> Path:
+    """Return where a run's answers to changed images are kept, beside its record."""
+    return folder / f"{name}-seed{seed}-robustness.npz"
+
+
+def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | None = None) -> None:
+    """Put trained models through `battery` on the whole test split, and through `gan_samples`; keep the answers.
+
+    Beside each run's record, as `read` returns them. Models are trained where they have not been.
+    """
+    profile = profiles.resolve(profile)
+    detectors = {name: experiments.train_or_load(name, seed, profile) for name in names}
+
+    def predict(images: torch.Tensor) -> dict[str, np.ndarray]:
+        return experiments.predict_images(detectors, images, profile.accelerator())
+
+    answers = battery(predict, data.load(profile).test.images)
+    on_gan = predict(gan_samples())
+    for name in names:
+        with replacing(path(name, profile.runs, seed)) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **answers[name], GAN=on_gan[name].astype(np.float16))
+
+
+def read(file: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return what `measure` kept, float16 P(FAKE): (strengths, N) for each corruption; (500,) of the GAN's images."""
+    with np.load(file, allow_pickle=False) as arrays:
+        answers = {name: arrays[name] for name in arrays.files}
+    return answers, answers.pop("GAN")

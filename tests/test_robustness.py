@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from cifake_utils import evaluation, experiments, images, records, robustness
+from cifake_utils.profiles import Profile
+
+PROFILE = Profile("sample", "sample", None, "offline", 1, cpu=True)
+
+
+@pytest.fixture
+def pictures():
+    """Smooth colour gradients with a texture: uint8 (4, 3, 32, 32), far from black and white."""
+    rows = torch.linspace(60, 120, 32)
+    base = torch.stack([rows[:, None] + shift * rows.flip(0) / 4 for shift in range(3)]).expand(4, 3, 32, 32)
+    texture = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 10
+    return (base + texture).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_stronger_means_further_from_the_image(pictures, name):
+    corruption = robustness.CORRUPTIONS[name]
+    before = pictures.clone()
+    changed = [corruption.change(pictures, strength) for strength in corruption.strengths]
+    assert all(one.dtype == torch.uint8 and one.shape == pictures.shape for one in changed)
+    assert torch.equal(pictures, before)
+    distances = [(one.float() - pictures.float()).abs().mean().item() for one in changed]
+    assert distances == sorted(distances) and distances[0] > 0
+    assert torch.equal(corruption.change(pictures, corruption.strengths[0]), changed[0])  # the same at every call
+
+
+def test_corruptions_do_what_their_units_say(pictures):
+    difference = robustness.noise(torch.full((50, 3, 32, 32), 128, dtype=torch.uint8), 12).float() - 128
+    assert difference.std().item() == pytest.approx(12, abs=0.1)
+    assert torch.allclose(robustness.brightness(pictures, 0.5).float(), pictures.float() / 2, atol=1)
+    point = torch.zeros(1, 3, 33, 33, dtype=torch.uint8)
+    point[..., 16, 16] = 255
+    spread = robustness.blur(point, 1.0)[0, 0].float()
+    across = (spread.sum(0) * (torch.arange(33) - 16.0) ** 2).sum() / spread.sum()
+    assert across.sqrt().item() == pytest.approx(1, abs=0.1)
+
+
+def test_jpeg_of_quality_75_is_what_cifake_went_through(pictures):
+    for picture, ours in zip(pictures, robustness.jpeg(pictures, 75), strict=True):
+        file = images.encode(Image.fromarray(picture.permute(1, 2, 0).numpy()))
+        assert torch.equal(ours, torch.from_numpy(np.array(Image.open(io.BytesIO(file)))).permute(2, 0, 1))
+
+
+def test_battery_asks_for_every_strength_and_curves_score_the_answers(pictures):
+    labels = np.array([0, 1, 0, 1])
+    seen = []
+
+    def predict(changed):
+        seen.append(changed)
+        brightness = changed.float().mean((1, 2, 3)).numpy() / 255
+        return {"bright": brightness, "sure": labels * 0.9}
+
+    answers = robustness.battery(predict, pictures)
+    assert list(answers) == ["bright", "sure"] and list(answers["sure"]) == list(robustness.CORRUPTIONS)
+    assert len(seen) == sum(len(corruption.strengths) for corruption in robustness.CORRUPTIONS.values())
+    for name, corruption in robustness.CORRUPTIONS.items():
+        assert answers["bright"][name].shape == (len(corruption.strengths), 4)
+        assert answers["bright"][name].dtype == np.float16
+    darker, brighter = answers["bright"]["darker"], answers["bright"]["brighter"]
+    assert (darker[1] < darker[0]).all() and (brighter[1] > brighter[0]).all()
+
+    curves = robustness.curves(answers["bright"], labels)
+    assert curves["noise"]["auroc"][1] == roc_auc_score(labels, answers["bright"]["noise"][1])
+    assert curves["noise"]["accuracy"][1] == evaluation.score(answers["bright"]["noise"][1], labels)["accuracy"]
+    assert robustness.curves(answers["sure"], labels)["JPEG"] == {"accuracy": [1.0] * 5, "auroc": [1.0] * 5}
+
+
+def test_measured_answers_can_be_read_again(few, runs):
+    names = ["resnet50_transfer", "resnet50_standardised"]
+    robustness.measure(names, profile=PROFILE)
+    for name in names:
+        answers, on_gan = robustness.read(robustness.path(name, PROFILE.runs))
+        assert answers["JPEG"].shape == (5, len(few.test)) and on_gan.shape == (500,)
+        again = experiments.predict_images(
+            {name: experiments.train_or_load(name, profile=PROFILE)},
+            robustness.blur(few.test.images, 0.5),
+            PROFILE.accelerator(),
+        )
+        assert np.allclose(answers["blur"][0], again[name], atol=1e-3)
+
+
+def test_gan_samples_are_what_the_package_ships():
+    samples = robustness.gan_samples()
+    assert samples.dtype == torch.uint8 and samples.shape == (500, 3, 32, 32)
+    assert samples.float().std() > 30  # not one grey
+    assert len(samples.flatten(1).unique(dim=0)) == 500
+
+
+@pytest.mark.parametrize("file", sorted(records.REFERENCE.glob("*-robustness.npz")), ids=lambda file: file.stem)
+def test_reference_answers_belong_to_a_reference_run(file):
+    name, seed = file.stem.removesuffix("-robustness").rsplit("-seed", 1)
+    record = records.reference(name, int(seed))
+    answers, on_gan = robustness.read(file)
+    assert {corruption: len(rows) for corruption, rows in answers.items()} == {
+        name: len(corruption.strengths) for name, corruption in robustness.CORRUPTIONS.items()
+    }
+    assert all(rows.shape[1] == len(record.labels["test"]) for rows in answers.values()) and on_gan.shape == (500,)
+    mildest = robustness.curves(answers, record.labels["test"])["JPEG"]["accuracy"][0]
+    assert abs(mildest - record.metrics["test"]["accuracy"]) < 0.15  # rows in the record's order, from such a model
