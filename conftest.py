@@ -7,6 +7,9 @@ from pathlib import Path
 
 from cifake_utils.series import use_strict_environment
 
-_runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-atexit.register(_runs.cleanup)
-use_strict_environment(os.environ, Path(_runs.name))
+# The processes that pytest-xdist starts inherit this environment, and so share one folder: what one of them has
+# computed or trained, the others find there.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    atexit.register(_runs.cleanup)
+    use_strict_environment(os.environ, Path(_runs.name))
