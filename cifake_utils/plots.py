@@ -18,6 +18,7 @@ from cifake_utils import experiments, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.records import Record
+from cifake_utils.robustness import CORRUPTIONS
 
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
@@ -355,6 +356,66 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
         axes.plot(mean, share, marker=marker, color=colour, label=label)
     axes.set(xlabel="P(FAKE), mean of a bin", ylabel="share of FAKE in the bin", aspect="equal")
     axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def corruptions(image: torch.Tensor) -> Figure:
+    """Show a uint8 image (3, H, W) as it is, and in every way and strength of `robustness.CORRUPTIONS`."""
+    columns = 1 + max(len(corruption.strengths) for corruption in CORRUPTIONS.values())
+    figure, axes = plt.subplots(
+        len(CORRUPTIONS), columns, figsize=(1.2 * columns, 1.35 * len(CORRUPTIONS)), layout="constrained"
+    )
+    for row, (name, corruption) in zip(axes, CORRUPTIONS.items(), strict=True):
+        versions = {"none": image}
+        versions |= {f"{strength:g}": corruption.change(image[None], strength)[0] for strength in corruption.strengths}
+        for panel in row:
+            panel.axis("off")
+        for panel, (strength, version) in zip(row, versions.items(), strict=False):
+            panel.imshow(version.permute(1, 2, 0).numpy())
+            panel.set_title(name if strength == "none" else strength, fontsize=9)
+    return figure
+
+
+def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: dict[str, dict[str, float]]) -> Figure:
+    """Plot accuracy at the unchanged threshold, and AUROC below it, against the strength of every corruption.
+
+    Parameters
+    ----------
+    scores : dict of str to dict
+        For each detector what `robustness.curves` returns.
+    unchanged : dict of str to dict
+        For each detector what `evaluation.score` returns for images as they are.
+    """
+    figure, axes = plt.subplots(2, len(CORRUPTIONS), figsize=(12, 5.4), sharey="row", layout="constrained")
+    palette = sns.color_palette("colorblind")
+    for row, (metric, label) in zip(axes, (("accuracy", "accuracy at ½"), ("auroc", "AUROC")), strict=True):
+        for panel, (name, corruption) in zip(row, CORRUPTIONS.items(), strict=True):
+            for (detector, curves), marker, colour in zip(scores.items(), "osD^vPX", palette, strict=False):
+                values = [unchanged[detector][metric], *curves[name][metric]]
+                panel.plot(values, marker=marker, markersize=5, color=colour, label=detector)
+            panel.axhline(0.5, color="0.6", linestyle=":")
+            panel.set_xticks(range(1 + len(corruption.strengths)), ["none", *(f"{s:g}" for s in corruption.strengths)])
+            panel.grid(axis="y", color="0.9")
+        row[0].set_ylabel(label)
+    for above, below, (name, corruption) in zip(*axes, CORRUPTIONS.items(), strict=True):
+        above.set_title(name)
+        below.set_xlabel(corruption.unit, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
+def mistakes(images: ImageSet, probabilities: np.ndarray, count: int = 8) -> Figure:
+    """Show the images on which P(FAKE) (N,) is furthest from the truth: REAL in the upper row, FAKE in the lower."""
+    figure, axes = plt.subplots(2, count, figsize=(1.15 * count, 3), layout="constrained")
+    error = np.abs(np.asarray(probabilities, float) - images.labels.numpy())
+    for label, row in enumerate(axes):
+        order = np.flatnonzero(images.labels.numpy() == label)
+        for panel, index in zip(row, order[np.argsort(-error[order], kind="stable")][:count], strict=False):
+            panel.imshow(images.images[index].permute(1, 2, 0).numpy())
+            panel.set_title(f"P(FAKE) {probabilities[index]:.2f}", fontsize=8)
+        for panel in row:
+            panel.set(xticks=[], yticks=[])
+        row[0].set_ylabel(LABELS[label], color=COLOURS[LABELS[label]])
     return figure
 
 

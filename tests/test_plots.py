@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import evaluation, experiments, models, plots, records
+from cifake_utils import data, evaluation, experiments, models, plots, records, robustness
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +126,44 @@ def test_accuracy_by_class():
     axes = plots.by_class(right, np.array([0, 0, 1, 1]), ["cat", "dog"]).axes[0]
     assert list(axes.lines[0].get_ydata()) == [1, 0.5]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_corruptions_shows_the_image_and_every_strength_of_each():
+    image = torch.full((3, 32, 32), 100, dtype=torch.uint8)
+    figure = plots.corruptions(image)
+    titles = [panel.get_title() for panel in figure.axes if panel.images]
+    assert titles[:6] == ["JPEG", "95", "75", "50", "25", "10"]
+    assert len(titles) == sum(1 + len(corruption.strengths) for corruption in robustness.CORRUPTIONS.values())
+    darkest = next(
+        panel for panel in figure.axes if panel.get_title() == "0.5" and panel.images[0].get_array().max() < 60
+    )
+    assert darkest.images[0].get_array().max() == 50
+
+
+def test_robustness_starts_every_curve_at_the_unchanged_score():
+    curves = {
+        name: {metric: [0.8] * len(corruption.strengths) for metric in ("accuracy", "auroc")}
+        for name, corruption in robustness.CORRUPTIONS.items()
+    }
+    figure = plots.robustness({"one": curves}, {"one": {"accuracy": 0.9, "auroc": 0.95}})
+    accuracy, auroc = figure.axes[0], figure.axes[len(robustness.CORRUPTIONS)]
+    assert accuracy.get_title() == "JPEG" and accuracy.lines[0].get_ydata().tolist() == [0.9] + [0.8] * 5
+    assert auroc.lines[0].get_ydata().tolist() == [0.95] + [0.8] * 5
+    assert [tick.get_text() for tick in accuracy.get_xticklabels()] == ["none", "95", "75", "50", "25", "10"]
+
+
+def test_mistakes_are_the_most_confident_ones_of_each_label():
+    count = 12
+    labels = torch.tensor([0, 1] * (count // 2))
+    images = data.ImageSet(
+        torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(count, 3, 32, 32),
+        labels,
+        torch.zeros(count, dtype=torch.uint8),
+        np.array([str(number) for number in range(count)]),
+    )
+    probabilities = np.where(labels.numpy() == 1, 0.9, 0.1)
+    probabilities[4], probabilities[7] = 0.99, 0.01  # a REAL and a FAKE image, both wrong
+    figure = plots.mistakes(images, probabilities, count=2)
+    first_of_each = [figure.axes[0], figure.axes[2]]
+    assert [int(panel.images[0].get_array().max()) for panel in first_of_each] == [4, 7]
+    assert [panel.get_title() for panel in first_of_each] == ["P(FAKE) 0.99", "P(FAKE) 0.01"]
