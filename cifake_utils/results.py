@@ -71,10 +71,11 @@ def own(runs: Sequence[records.Record]) -> str:
     head = f"{'':<{width}}  accuracy  95 % interval     F1 (FAKE)  AUROC "
     lines = [title(runs[0]), head + ("  reference  paper" if runs[0].data == "CIFAKE" else "")]
     for row in rows:
-        numbers = f"{row['accuracy']:.4f}    {row['low']:.4f} to {row['high']:.4f}  {row['f1_fake']:.4f}     {row['auroc']:.4f}"
+        interval = f"{row['low']:.4f} to {row['high']:.4f}"
+        numbers = f"{row['accuracy']:.4f}    {interval}  {row['f1_fake']:.4f}     {row['auroc']:.4f}"
         others = [f"{row[key]:.4f}" if row[key] else "–" for key in ("reference", "paper")]
-        beside = f"  {others[0]:<9}  {others[1]}" if runs[0].data == "CIFAKE" else ""
-        lines.append(f"{row['run']:<{width}}  {numbers}{beside}")
+        tail = f"  {others[0]:<9}  {others[1]}" if runs[0].data == "CIFAKE" else ""
+        lines.append(f"{row['run']:<{width}}  {numbers}{tail}")
     return "\n".join(lines)
 
 

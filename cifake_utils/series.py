@@ -76,7 +76,8 @@ def run_and_report() -> None:
 def run(folder: Path) -> dict[str, float]:
     """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
 
-    Returns the seconds by the notebook's name. A notebook that fails is written as far as it came, and a `CifakeError` says where to look.
+    Returns the seconds by the notebook's name. A notebook that fails is written as far as it came, and a
+    `CifakeError` says where to look.
     """
     seconds = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
