@@ -1,11 +1,12 @@
-"""Command line: ``python -m cifake_utils data | run | train | results``."""
+"""Command line: ``python -m cifake_utils data | run | train | predict | evaluate | results``."""
 
 import argparse
 import os
 import sys
 import textwrap
+from pathlib import Path
 
-from cifake_utils import CifakeError, data, experiments, profiles, records, results, series
+from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results, series
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +27,16 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train and score one model, or show its finished run")
     train.add_argument("name", metavar="NAME", help="e.g. resnet50_transfer")
     train.add_argument("--seed", type=int, default=0)
+
+    predict = commands.add_parser("predict", help="P(FAKE) of image files, with a picture of each")
+    predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+")
+    predict.add_argument("--output", metavar="FOLDER", type=Path, help="of the pictures; default: among the runs")
+
+    evaluate = commands.add_parser("evaluate", help="how well a folder of FAKE images is told from REAL ones")
+    evaluate.add_argument("--fake", metavar="FOLDER", type=Path, required=True, help="images of any format and size")
+    evaluate.add_argument("--real", metavar="FOLDER", type=Path, help="default: the REAL test images of the profile")
+    for command in (predict, evaluate):
+        command.add_argument("--model", metavar="NAME", help="default: the trained model with the best validation")
 
     commands.add_parser("results", help="the README's table of the reference runs")
     return main
@@ -55,6 +66,18 @@ def show(record: records.Record) -> None:
     print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items()))
 
 
+def print_report(report: str, problems: list[str]) -> None:
+    """Print a report, and on stderr what is wrong with files that could not be read."""
+    if report:
+        print(report)
+    for problem in problems:
+        print_error(problem)
+
+
+def print_error(message: str) -> None:
+    print(textwrap.fill(message, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.profile:
@@ -64,19 +87,20 @@ def main(arguments: list[str] | None = None) -> int:
             return run_data(options.action, getattr(options, "source", None))
         if options.command == "train":
             show(experiments.train_or_load(options.name, options.seed)[1])
+        elif options.command == "predict":
+            report, problems = prediction.predict(options.images, options.model, options.output)
+            print_report(report, problems)
+            return int(bool(problems))
+        elif options.command == "evaluate":
+            print_report(*prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
             print(results.table())
         elif options.store:
             series.store()
         else:
-            runs = profiles.active().runs
-            series.run(runs / "notebooks")
-            for path in sorted(runs.glob("*-seed*.json")):
-                record = records.read(path)
-                print(f"{record.name:<40}{record.metrics['test']['accuracy']:>7.3f} test accuracy on {record.data}")
-            print(f"The executed notebooks and the records are in {runs}")
+            series.run_and_report()
     except CifakeError as error:
-        print(textwrap.fill(str(error), 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        print_error(str(error))
         return 1
     return 0
 

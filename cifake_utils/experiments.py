@@ -178,17 +178,16 @@ def train_or_load(
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(unfinished.with_suffix(".lock")):  # a second process waits here and then finds the run
         record = records.read(path) if path.exists() else None
-        made_from = record and (record.data_hash, record.weights_hash, record.hyperparameters)
-        finished = made_from == (cifake.hash, start.hash, settings)
+        is_finished = record is not None and _made_from(record) == (cifake.hash, start.hash, settings)
         backbone, pretext = start, {}
-        if architecture.start == "rotation" and (architecture.frozen or not finished):
+        if architecture.start == "rotation" and (architecture.frozen or not is_finished):
             pretext_seed = 0 if architecture.frozen else seed
             batch_size = profile.batch_size or PRESETS[PRETEXT_PRESET]["batch_size"]
             options = _fit_options(PRESETS[PRETEXT_PRESET]) | {"batch_size": batch_size}
             backbone, pretext = rotation.pretrained(start, cifake, profile, pretext_seed, options)
         model = models.build(model_name, profile, seed, backbone)
         weights_file = path.with_suffix(".safetensors")
-        if finished:
+        if is_finished:
             model.load_state_dict(model.state_dict() | load_file(weights_file))
             return model.eval(), record
 
@@ -202,6 +201,76 @@ def train_or_load(
         records.save(record, profile.runs)
         unfinished.unlink(missing_ok=True)
         return model, record
+
+
+def finished(profile: str | profiles.Profile | None = None) -> list[records.Record]:
+    """Return the reader's runs that `train_or_load` would load, by name and seed.
+
+    Those of a profile (default: the active one), on its data and weights, with today's hyper-parameters.
+    """
+    profile = profiles.resolve(profile)
+    paths = [path for path in sorted(profile.runs.glob("*-seed*.json")) if path.with_suffix(".safetensors").exists()]
+    runs = [record for record in map(records.read, paths) if record.model in EXPERIMENTS]
+    if not runs:
+        return []
+    data_hash = data.load(profile).hash
+    architectures = {record.model: EXPERIMENTS[record.model].model or record.model for record in runs}
+    one_of_each = {models.MODELS[name].start: name for name in architectures.values()}
+    hashes = {start: models.starting_weights(name, profile).hash for start, name in one_of_each.items()}
+    starts = {name: hashes[models.MODELS[model].start] for name, model in architectures.items()}
+    return [
+        record
+        for record in runs
+        if _made_from(record) == (data_hash, starts[record.model], hyperparameters(record.model, profile))
+    ]
+
+
+def trained(
+    name: str | None = None, profile: str | profiles.Profile | None = None
+) -> tuple[models.Detector, records.Record]:
+    """Return the reader's best finished run, of one experiment or of all, as `train_or_load` would; train nothing.
+
+    The best has the highest validation accuracy.
+
+    Raises
+    ------
+    CifakeError
+        An unknown experiment; no finished run; a control whose dimensions are broken, as it sees other images too.
+    """
+    profile = profiles.resolve(profile)
+    if name is not None and _experiment(name).dimensions != "measured":
+        raise CifakeError(
+            f"{name} is a control that gets something else in place of an image's dimensions: what it says of an image "
+            f"is not about that image alone. Choose a model without that, such as {EXPERIMENTS[name].model}."
+        )
+    runs = [
+        record
+        for record in finished(profile)
+        if (record.model == name if name else _experiment(record.model).dimensions == "measured")
+    ]
+    if not runs:
+        raise CifakeError(_no_run(name, profile))
+    best = max(runs, key=lambda record: record.metrics["val"]["accuracy"])
+    return train_or_load(best.model, best.seed, profile)
+
+
+def _no_run(name: str | None, profile: profiles.Profile) -> str:
+    """Return why there is no finished run, and how to get one."""
+    command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
+    what = f"no finished run of {name}" if name else "no trained model"
+    where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
+    if any((profile.runs / "unfinished").glob(f"{name or '*'}-seed*.safetensors")):
+        return f"{where} A training was stopped before its end; it goes on with {command}."
+    if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
+        return (
+            f"{where} What is there was trained on other data, from other weights or with other settings than the "
+            f"profile's, or its weights are missing. Train one with {command}."
+        )
+    return f"{where} Train one with {command}."
+
+
+def _made_from(record: records.Record) -> tuple[str, str, dict]:
+    return record.data_hash, record.weights_hash, record.hyperparameters
 
 
 def predict_images(

@@ -285,6 +285,35 @@ def _variogram(surfaces: torch.Tensor, lags: Sequence[int]) -> torch.Tensor:
     return torch.where(varies, 3 - _slope(logs, lags) / 2, 2)
 
 
+def local_dimensions(gray: np.ndarray | torch.Tensor, window: int = 11) -> np.ndarray | torch.Tensor:
+    """Return the variogram dimension of every square window of a grey surface: how rough it is where.
+
+    Lags 1, 2 and 4. On 32×32 pixels of white noise (dimension 3) the map scatters by 0.04 around 3.0, on other
+    surfaces by more. A constant window has dimension 2.
+
+    Parameters
+    ----------
+    gray : np.ndarray or torch.Tensor
+        Shape (…, H, W).
+    window : int
+        Side of a window in pixels, at least 8.
+
+    Returns
+    -------
+    np.ndarray or torch.Tensor
+        Shape (…, H − window + 1, W − window + 1), of the kind that ``gray`` is: only windows that fit into the image.
+
+    Raises
+    ------
+    CifakeError
+        A window below 8, a surface smaller than a window, not finite or without two dimensions.
+    """
+    if window < 8:
+        raise CifakeError(f"A window of {window} pixels is too small for lags 1, 2 and 4; it needs at least 8.")
+    windows = _as_surfaces(gray, window).unfold(-2, window, 1).unfold(-2, window, 1)
+    return _returned(_variogram(windows, [1, 2, 4]), gray)
+
+
 class FractalDimension(nn.Module):
     """Box-counting dimension of every channel of a batch of feature maps (section *fractal dimension layer*).
 

@@ -82,8 +82,8 @@ def _read_all(paths: Sequence[Path]) -> list[np.ndarray | str]:
     """Return, for each path, uint8 (32, 32, 3) or what is wrong with it."""
     with warnings.catch_warnings(), ThreadPool(min(len(paths), os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below the limit: a large photograph
-        bar = progress.bar(pool.imap(_attempt, paths), "reading", len(paths), leave=False, delay=1)
-        return list(bar)
+        results = pool.imap(_attempt, paths)
+        return list(progress.bar(results, "reading", len(paths)) if len(paths) > 1 else results)
 
 
 def _attempt(path: Path) -> np.ndarray | str:

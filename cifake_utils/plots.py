@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -317,7 +318,12 @@ def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figur
     return figure
 
 
-def comparison(runs: dict[str, Sequence[Record]], title: str = "", paper: dict[str, float] | None = None) -> Figure:
+def comparison(
+    runs: dict[str, Sequence[Record]],
+    title: str = "",
+    paper: dict[str, float] | None = None,
+    reference: dict[str, float] | None = None,
+) -> Figure:
     """Plot test accuracies, a row for each name: every seed, and their mean with its 95 % Wilson interval.
 
     Parameters
@@ -327,6 +333,8 @@ def comparison(runs: dict[str, Sequence[Record]], title: str = "", paper: dict[s
     title : str
     paper : dict of str to float, optional
         The paper's accuracy, where it has one.
+    reference : dict of str to float, optional
+        The accuracy of the reference runs, where there are some.
     """
     figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1.1), layout="constrained")
     for row, seeds in enumerate(runs.values()):
@@ -336,9 +344,10 @@ def comparison(runs: dict[str, Sequence[Record]], title: str = "", paper: dict[s
         axes.plot(accuracies, [row] * len(seeds), "|", color="0.4", markersize=12)
         axes.errorbar([mean], [row], xerr=[[mean - low], [high - mean]], fmt="D", color="black", capsize=4)
         axes.annotate(f"{mean:.3f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
-    for name, value in (paper or {}).items():
-        axes.plot([value], [list(runs).index(name)], "s", color="0.5")
-        axes.annotate("paper", (value, list(runs).index(name)), (7, 0), textcoords="offset points", va="center")
+    for source, values, marker in (("paper", paper, "s"), ("reference", reference, "o")):
+        for name, value in (values or {}).items():
+            axes.plot([value], [list(runs).index(name)], marker, color="0.5")
+            axes.annotate(source, (value, list(runs).index(name)), (7, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(runs)), runs)
     axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
     axes.grid(axis="x", color="0.9")
@@ -456,6 +465,43 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") ->
         labels, decided, display_labels=LABELS, ax=axes, cmap="Greys", colorbar=False, values_format=",d"
     )
     axes.set_title(title)
+    return figure
+
+
+def prediction(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tensor, title: str) -> Figure:
+    """Show an image, what in it speaks for FAKE and for REAL, and how rough it is where.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        uint8 (3, 32, 32).
+    evidence : torch.Tensor
+        (H, W): above 0 for FAKE, below 0 for REAL; enlarged over the whole image. What `prediction.grad_cam` returns.
+    dimensions : torch.Tensor
+        (h, w): of the windows that fit into the image, as `fractal.local_dimensions` returns them.
+    title : str
+    """
+    figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
+    size, inner = image.shape[-1], dimensions.shape[-1]
+    extent, margin = (-0.5, size - 0.5, size - 0.5, -0.5), (size - inner) / 2 - 0.5
+    plain.imshow(image.permute(1, 2, 0).numpy())
+    plain.set_title("what the model sees")
+    overlay.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
+    colours = LinearSegmentedColormap.from_list("evidence", [_BLUE, (1, 1, 1), _ORANGE])
+    most = max(float(evidence.abs().max()), 1e-12)
+    shown = overlay.imshow(
+        evidence.numpy(), cmap=colours, vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
+    )
+    bar = figure.colorbar(shown, ax=overlay, ticks=[-most, 0, most], shrink=0.8)
+    bar.ax.set_yticklabels(["REAL", "0", "FAKE"])
+    overlay.set_title(f"Grad-CAM, {evidence.shape[-2]}×{evidence.shape[-1]} map")
+    place = (margin, margin + inner, margin + inner, margin)
+    shown = rough.imshow(dimensions.numpy(), cmap="viridis", vmin=2, vmax=3, extent=place)
+    figure.colorbar(shown, ax=rough, ticks=[2, 2.5, 3], shrink=0.8)
+    rough.set_title(f"dimension of {size - inner + 1}×{size - inner + 1} windows")
+    for panel in (plain, overlay, rough):
+        panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+    figure.suptitle(title)
     return figure
 
 

@@ -4,13 +4,15 @@ import os
 import tempfile
 import time
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from cifake_utils import CifakeError, data, plots, profiles, records, results
+from cifake_utils import CifakeError, data, experiments, plots, profiles, records, results
 from cifake_utils.files import replacing
 
 NOTEBOOKS = profiles.PROJECT / "notebooks"
@@ -34,11 +36,50 @@ def use_strict_environment(environment: MutableMapping[str, str], runs: Path) ->
     }
 
 
-def run(folder: Path) -> None:
+def run_and_report() -> None:
+    """Run the series in the active profile and leave among its runs what came out.
+
+    ``notebooks/``, executed; ``timings.json``, the seconds each took and on what; ``results.csv`` and ``results.png``,
+    the scores of all finished runs, which are printed too.
+    """
+    profile = profiles.active()
+    before, start = len(experiments.finished(profile)), time.perf_counter()
+    seconds = run(profile.runs / "notebooks")
+    total = time.perf_counter() - start
+    print(f"{'in all':<40}{total:>7.1f} s")
+    runs = experiments.finished(profile)
+    timings = {
+        "profile": profile.name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": profile.accelerator().device.type,
+        "hardware": records.hardware(),
+        "cores": os.cpu_count(),
+        "finished_runs_before": before,  # these were loaded, not trained
+        "notebook_seconds": seconds,
+        "seconds": total,
+        "run_seconds": {record.name: record.seconds for record in runs},
+    }
+    records.save_summary("timings", timings)
+    results.write_csv(runs, profile.runs / "results.csv")
+    print(f"\n{results.own(runs)}\n")
+    if runs:
+        reference, paper = results.beside(runs)
+        seeds = {name: [record for record in runs if record.model == name] for name in experiments.EXPERIMENTS}
+        seeds = {name: found for name, found in seeds.items() if found}
+        figure = plots.comparison(seeds, results.title(runs[0]), paper, reference)
+        with replacing(profile.runs / "results.png") as partial:
+            figure.savefig(partial, dpi=120)
+        plt.close(figure)
+    print(f"Executed notebooks, records, results.csv, results.png and timings.json are in {profile.runs}")
+
+
+def run(folder: Path) -> dict[str, float]:
     """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
 
-    A notebook that fails is written as far as it came, and a `CifakeError` says where to look.
+    Returns the seconds by the notebook's name. A notebook that fails is written as far as it came, and a
+    `CifakeError` says where to look.
     """
+    seconds = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
@@ -60,7 +101,9 @@ def run(folder: Path) -> None:
             tidy(notebook)
             with replacing(folder / path.name) as partial:
                 nbformat.write(notebook, partial)
-        print(f"{path.stem:<40}{time.perf_counter() - start:>7.1f} s")
+        seconds[path.stem] = time.perf_counter() - start
+        print(f"{path.stem:<40}{seconds[path.stem]:>7.1f} s")
+    return seconds
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:

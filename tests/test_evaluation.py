@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cifake_utils import evaluation
 
@@ -97,3 +98,31 @@ def test_bootstrap_interval_is_near_wilsons_for_accuracy():
     measured = evaluation.score(probabilities, labels)["accuracy"]
     low, high = evaluation.bootstrap_interval(lambda y, p: float(((p > 0.5) == y).mean()), probabilities, labels)
     assert (low, high) == pytest.approx(evaluation.accuracy_interval(measured, 400), abs=0.01)
+
+
+def test_against_counts_and_orders_two_sets_of_any_sizes():
+    real, fake = np.array([0.1, 0.2, 0.6]), np.array([0.2, 0.7, 0.8, 0.9, 0.4])
+    result = evaluation.against(real, fake)
+    assert (result["real_images"], result["fake_images"]) == (3, 5)
+    assert result["detected"] == pytest.approx(0.6) and result["false_alarms"] == pytest.approx(1 / 3)
+    assert (result["detected_low"], result["detected_high"]) == evaluation.accuracy_interval(0.6, 5)
+    labels = np.repeat([0, 1], [3, 5])
+    expected = evaluation.score(np.concatenate([real, fake]), labels)["auroc"]
+    assert result["auroc"] == pytest.approx(expected)
+    assert 0 <= result["auroc_low"] < expected < result["auroc_high"] <= 1
+
+
+def test_interval_of_auroc_agrees_with_the_bootstrap():
+    rng = np.random.default_rng(0)
+    real, fake = rng.beta(2, 4, 400), rng.beta(4, 2, 300)
+    result = evaluation.against(real, fake)
+    p, labels = np.concatenate([real, fake]), np.repeat([0, 1], [400, 300])
+    low, high = evaluation.bootstrap_interval(roc_auc_score, p, labels)
+    assert (result["auroc_low"], result["auroc_high"]) == pytest.approx((low, high), abs=0.01)
+
+
+def test_against_single_images_and_nonsense():
+    assert evaluation.against(np.array([0.2]), np.array([0.9, 0.8]))["auroc_low"] == 0
+    for bad in (np.array([]), np.array([1.5]), np.array([np.nan])):
+        with pytest.raises(ValueError):
+            evaluation.against(bad, np.array([0.5]))

@@ -215,3 +215,16 @@ def test_intercept_is_the_log_of_the_count_at_one_pixel():
 def test_bad_input(call, reason):
     with pytest.raises(CifakeError, match=reason):
         call()
+
+
+def test_local_dimensions_show_where_an_image_is_rough():
+    image = torch.zeros(32, 32)
+    image[:, 16:] = torch.rand(32, 16, generator=torch.Generator().manual_seed(0))
+    local = fractal.local_dimensions(image)
+    assert local.shape == (22, 22)
+    assert (local[:, :5] == 2).all() and local[:, 16:].mean() == pytest.approx(3, abs=0.05)
+    expected = fractal.variogram_dimension(image[3:14, 20:31], [1, 2, 4])
+    assert local[3, 20].item() == pytest.approx(expected, abs=1e-5)
+    for window in (7, 33):
+        with pytest.raises(CifakeError):
+            fractal.local_dimensions(image, window)

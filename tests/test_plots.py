@@ -92,11 +92,11 @@ def test_filters_shows_those_that_changed_most():
 def test_comparison_shows_every_seed_their_mean_and_its_interval():
     runs = records.references("resnet50_transfer")
     accuracies = [run.metrics["test"]["accuracy"] for run in runs]
-    axes = plots.comparison({"ours": runs}, paper={"ours": 0.8123}).axes[0]
-    seeds, mean, *_, paper = axes.lines
+    axes = plots.comparison({"ours": runs}, paper={"ours": 0.8123}, reference={"ours": 0.9}).axes[0]
+    seeds, mean, *_, paper, reference = axes.lines
     assert seeds.get_xdata() == pytest.approx(accuracies)
     assert mean.get_xdata() == pytest.approx([np.mean(accuracies)])
-    assert paper.get_xdata() == [0.8123]
+    assert paper.get_xdata() == [0.8123] and reference.get_xdata() == [0.9]
     (interval,) = axes.containers[0].lines[2][0].get_segments()
     assert interval[:, 0] == pytest.approx(evaluation.accuracy_interval(np.mean(accuracies), 20_000))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ours"]
@@ -167,3 +167,17 @@ def test_mistakes_are_the_most_confident_ones_of_each_label():
     first_of_each = [figure.axes[0], figure.axes[2]]
     assert [int(panel.images[0].get_array().max()) for panel in first_of_each] == [4, 7]
     assert [panel.get_title() for panel in first_of_each] == ["P(FAKE) 0.99", "P(FAKE) 0.01"]
+
+
+def test_prediction_shows_image_evidence_and_dimensions_in_their_places():
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    evidence = torch.zeros(8, 8)
+    evidence[0, 0], evidence[7, 7] = 2, -1
+    figure = plots.prediction(image, evidence, torch.full((22, 22), 2.5), "title")
+    plain, overlay, rough = figure.axes[:3]
+    assert plain.images[0].get_array().shape == (32, 32, 3)
+    grey, shown = overlay.images
+    assert shown.get_extent() == grey.get_extent() and shown.get_clim() == (-2, 2)
+    assert shown.get_cmap()(1.0)[:3] == pytest.approx(plots.COLOURS["FAKE"], abs=0.01)
+    assert list(rough.images[0].get_extent()) == [4.5, 26.5, 26.5, 4.5]
+    assert {panel.get_xlim() for panel in (plain, overlay, rough)} == {(-0.5, 31.5)}

@@ -1,0 +1,176 @@
+"""What a trained model says of images from elsewhere: one by one with pictures, or a folder as a whole."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from captum.attr import LayerGradCam
+
+from cifake_utils import CifakeError, data, evaluation, experiments, fractal, images, models, plots, profiles, records
+from cifake_utils.batches import normalise
+from cifake_utils.data import FAKE, LABELS, REAL
+from cifake_utils.files import replacing
+
+LIMITS = {
+    "CIFAKE": (
+        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
+        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
+    ),
+    "sample": (
+        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
+        "of any other image its number says nothing."
+    ),
+}
+PREPARED = (
+    "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
+    "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that size, format and compression "
+    "say nothing. A file that was a JPEG before has been compressed twice."
+)
+
+
+def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool = False) -> torch.Tensor:
+    """Return where in an image a detector finds what speaks for FAKE (above 0) and for REAL (below 0).
+
+    Gradient-weighted class activation map of the log odds of FAKE, without its final ReLU, so that it shows both
+    sides; Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization*,
+    ICCV 2017. Of layer1: at 32×32 its map has 8×8 pixels, whereas the last map, which Grad-CAM usually takes, has 1×1
+    and could show nothing. Much of the network lies behind layer1, so read it as a hint.
+
+    Parameters
+    ----------
+    model : Detector
+        In eval mode, on the CPU; a frozen backbone is fine.
+    image : torch.Tensor
+        uint8 (3, 32, 32).
+    mirror_average : bool
+        Mean over the image and, turned back, its mirror image.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 (8, 8).
+    """
+    cam = LayerGradCam(lambda inputs: model(inputs).diff(dim=1)[:, 0], model.backbone.layer1)
+    sides = torch.stack([image, image.flip(2)]) if mirror_average else image[None]
+    maps = cam.attribute(normalise(sides))[:, 0].detach()
+    return (maps[0] + maps[1].flip(1)) / 2 if mirror_average else maps[0]
+
+
+def predict(paths: Sequence[Path], name: str | None = None, folder: Path | None = None) -> tuple[str, list[str]]:
+    """Score image files with the reader's best finished run and draw a picture of each.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    name : str, optional
+        The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
+    folder : Path, optional
+        Where the pictures go; default: ``predictions`` among the active profile's runs.
+
+    Returns
+    -------
+    report : str
+        Which model it was, a table, and what the numbers can't say. A row gives P(FAKE) after scaling by the
+        temperature that fits the validation images, P(FAKE) as the model gives it, and the picture's path.
+    problems : list of str
+        What is wrong with each file that could not be read.
+    """
+    profile = profiles.active()
+    folder = folder or profile.runs / "predictions"
+    if folder.exists() and not folder.is_dir():
+        raise CifakeError(f"{folder} is a file. Expected the name of a folder, old or new, to write pictures into.")
+    found, problems = {}, []
+    for path in dict.fromkeys(paths):
+        try:
+            found[path] = images.read(path)
+        except CifakeError as error:
+            problems.append(str(error))
+    if not found:
+        return "", problems
+    model, record = experiments.trained(name, profile)
+    pixels = torch.stack(list(found.values()))
+    raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
+    temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
+    pictures = _picture_paths(list(found), folder)
+    scaled = evaluation.with_temperature(raw, temperature)
+    width = max(len("image"), *(len(str(path)) for path in found))
+    lines = [_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"]
+    for path, image, p, p_raw, picture in zip(found, pixels, scaled, raw, pictures, strict=True):
+        evidence = grad_cam(model, image, record.hyperparameters.get("mirror_average", False))
+        dimensions = fractal.local_dimensions(image.float().mean(0))
+        figure = plots.prediction(image, evidence, dimensions, f"{path.name}: P(FAKE) = {p:.3f}, {record.name}")
+        with replacing(picture) as partial:
+            figure.savefig(partial, dpi=120)
+        plt.close(figure)
+        called = LABELS[FAKE if p_raw > 0.5 else REAL]
+        lines.append(f"{path!s:<{width}}  {p:>7.3f}  {p_raw:>8.3f}  {called:<6}  {picture}")
+    return "\n".join([*lines, "", _filled(LIMITS[record.data])]), problems
+
+
+def evaluate(fake: Path, real: Path | None = None, name: str | None = None) -> tuple[str, list[str]]:
+    """Score a folder of FAKE images of any kind against REAL ones.
+
+    Parameters
+    ----------
+    fake : Path
+        Folder of images, all of which are FAKE.
+    real : Path, optional
+        Folder of REAL images; default: the REAL images of the active profile's test split.
+    name : str, optional
+        The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
+
+    Returns
+    -------
+    report : str
+        Which model it was, what was done to the images, the numbers of `evaluation.against`.
+    problems : list of str
+        What is wrong with each file that could not be read.
+    """
+    profile = profiles.active()
+    fake_images, _, problems = images.read_folder(fake)
+    if real is None:
+        test = data.load(profile).test
+        real_images, real_from = test.images[test.labels == REAL], f"the REAL test images of {profile.name}"
+    else:
+        real_images, _, others = images.read_folder(real)
+        real_from, problems = str(real), problems + others
+    model, record = experiments.trained(name, profile)
+    together = torch.cat([real_images, fake_images])
+    p = experiments.predict_images({record.name: (model, record)}, together, profile.accelerator())[record.name]
+    result = evaluation.against(p[: len(real_images)], p[len(real_images) :])
+    rows = (
+        (f"{result['fake_images']:,} FAKE images called FAKE", "detected", f"in {fake}"),
+        (f"{result['real_images']:,} REAL images called FAKE", "false_alarms", f"in {real_from}"),
+        ("AUROC", "auroc", "of these FAKE against these REAL images"),
+    )
+    width = max(len(what) for what, *_ in rows)
+    lines = [
+        f"{what:<{width}}  {result[key]:.4f} ({result[f'{key}_low']:.4f} to {result[f'{key}_high']:.4f})  {where}"
+        for what, key, where in rows
+    ]
+    note = "An image is called FAKE where P(FAKE) is above 0.5; in brackets 95 % intervals."
+    report = [_about(record), _filled(PREPARED), "", *lines, "", note, _filled(LIMITS[record.data])]
+    return "\n".join(report), problems
+
+
+def _about(record: records.Record, temperature: float | None = None) -> str:
+    """Return which model it is, and how good on the images it was chosen by."""
+    scaled = f"; temperature {temperature:.2f}" if temperature else ""
+    accuracy = record.metrics["val"]["accuracy"]
+    return f"{record.name}, trained on {record.data} (validation accuracy {accuracy:.3f}{scaled})"
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def _picture_paths(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Return where each picture goes: named after the image, numbered where two images have one name."""
+    names = [path.name for path in paths]
+    numbers = [names[:row].count(name) + 1 for row, name in enumerate(names)]
+    return [
+        folder / (f"{name}.png" if number == 1 else f"{name}.{number}.png")
+        for name, number in zip(names, numbers, strict=True)
+    ]
