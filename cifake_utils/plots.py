@@ -248,17 +248,14 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
 def curves(history: dict, title: str = "") -> Figure:
     """Plot the curves of a record against the epoch; a dotted line marks the weights that were kept."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
-    epochs = np.arange(1, len(history["val_loss"]) + 1)
-    left.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
-    left.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
-    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title=title)
+    _losses(left, history)
+    left.set(ylabel="cross-entropy (nats)", title=title)
     left.legend()
+    epochs = np.arange(1, len(history["val_accuracy"]) + 1)
     right.plot(epochs, history["val_accuracy"], marker="D", markersize=3, color="black")
-    right.set(xlabel="epoch", ylabel="validation accuracy")
+    right.set(ylabel="validation accuracy")
     for panel in (left, right):
-        panel.axvline(history["best_epoch"] + 1, color="0.6", linestyle=":")
-        panel.set_xlim(0.5, len(epochs) + 0.5)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _mark(panel, history)
     return figure
 
 
@@ -269,16 +266,26 @@ def losses(histories: dict[str, dict]) -> Figure:
     """
     figure, axes = plt.subplots(1, len(histories), figsize=(3.3 * len(histories), 3), sharey=True, layout="constrained")
     for panel, (name, history) in zip(np.atleast_1d(axes), histories.items(), strict=True):
-        epochs = np.arange(1, len(history["val_loss"]) + 1)
-        panel.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
-        panel.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
-        panel.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
-        panel.set_xlim(0.5, len(epochs) + 0.5)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        panel.set(xlabel="epoch", title=name)
+        _losses(panel, history)
+        _mark(panel, history)
+        panel.set(title=name)
     np.atleast_1d(axes)[0].set_ylabel("cross-entropy (nats)")
     np.atleast_1d(axes)[0].legend()
     return figure
+
+
+def _losses(axes: Axes, history: dict) -> None:
+    epochs = np.arange(1, len(history["val_loss"]) + 1)
+    axes.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
+    axes.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
+
+
+def _mark(axes: Axes, history: dict) -> None:
+    """Draw a dotted line at the epoch with the lowest validation loss, whose weights are kept; whole epochs below."""
+    axes.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
+    axes.set_xlim(0.5, len(history["val_loss"]) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch")
 
 
 def turns(images: torch.Tensor) -> Figure:
