@@ -4,8 +4,9 @@ encoder.
 An image is turned as its EXIF data says, laid on white where it is transparent, cut to the square in its middle and
 scaled so that each of 32×32 pixels is the mean of what it covers (Pillow's BOX filter: no overshoot at edges; images
 smaller than that are enlarged in blocks). 16-bit grey is divided by 257; of an animation the first frame counts;
-colour profiles are not applied. Then it is compressed as all of CIFAKE is, so that compression gives nothing away. A
-file that already is a 32×32 RGB JPEG with these settings is taken as it is.
+colour profiles are not applied. Then it is compressed as all of CIFAKE is, so that the last compression is one and
+the same; of an earlier one, in a JPEG file, traces may remain. A file that already is a 32×32 RGB JPEG with these
+settings is taken as it is.
 """
 
 import io

@@ -25,8 +25,9 @@ LIMITS = {
 }
 PREPARED = (
     "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
-    "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that size, format and compression "
-    "say nothing. A file that was a JPEG before has been compressed twice."
+    "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that all have the same size and the "
+    "same last compression. A JPEG that was like CIFAKE's already was left as it is; any other has been compressed "
+    "twice, and traces of that, and of the scaling, may remain."
 )
 
 

@@ -68,8 +68,8 @@ def own(runs: Sequence[records.Record]) -> str:
     if not rows:
         return "There is no finished run yet."
     width = max(len(row["run"]) for row in rows)
-    head = f"{'':<{width}}  accuracy  95 % interval     F1 (FAKE)  AUROC "
-    lines = [title(runs[0]), head + ("  reference  paper" if runs[0].data == "CIFAKE" else "")]
+    head = f"{'':<{width}}  accuracy  95 % interval     F1 (FAKE)  AUROC"
+    lines = [title(runs[0]), head + ("   reference  paper" if runs[0].data == "CIFAKE" else "")]
     for row in rows:
         interval = f"{row['low']:.4f} to {row['high']:.4f}"
         numbers = f"{row['accuracy']:.4f}    {interval}  {row['f1_fake']:.4f}     {row['auroc']:.4f}"
