@@ -16,6 +16,7 @@ from torch import nn
 
 from cifake_utils import (
     CifakeError,
+    __main__,
     batches,
     data,
     experiments,
@@ -211,29 +212,40 @@ def wait_in_vain():
     PROFILE.accelerator().wait_for_everyone()
 
 
-def launch_from_a_notebook(port):
+def write_result(folder):
+    torch.save(train_plain(), folder / f"{os.environ['RANK']}.pt")
+
+
+def launch_from_a_notebook(folder, job, arguments):
     os.environ |= ENVIRONMENT
     torch.set_num_threads(1)
-    notebook_launcher(wait_in_vain, num_processes=2, use_port=port)
+    notebook_launcher(job, arguments, num_processes=2, use_port=free_port())
 
 
-def test_an_error_in_one_process_ends_all_of_a_notebooks():
-    process = multiprocessing.get_context("forkserver").Process(target=launch_from_a_notebook, args=(free_port(),))
+@pytest.mark.parametrize(("job", "status"), [(write_result, 0), (wait_in_vain, 1)])
+def test_launch_from_a_notebook(pair, tmp_path, job, status):
+    arguments = (tmp_path,) if job is write_result else ()
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=launch_from_a_notebook, args=(tmp_path, job, arguments))
     process.start()
-    process.join(120)
-    assert process.exitcode == 1
+    process.join(300)
+    assert process.exitcode == status  # an error in one process ends all of them, and none waits for ever
+    written = [torch.load(path, weights_only=True) for path in sorted(tmp_path.iterdir())]
+    assert len(written) == (0 if status else 2) and all(same(result, pair[0]) for result in written)
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [("train resnet51", "no experiment 'resnet51'"), ("results", "2 processes were started for `results`")],
-)
-def test_an_error_on_the_command_line_ends_all_processes(command, message):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    done = subprocess.run(
-        [*launch, "-m", "cifake_utils", *command.split()], capture_output=True, text=True, timeout=300, check=False
-    )
+def test_an_error_on_the_command_line_ends_all_processes():
+    launch = f"accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port {free_port()}"  # CPUs too
+    command = [sys.executable, "-m", *launch.split(), "-m", "cifake_utils", "train", "resnet51"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    message = "no experiment 'resnet51'"
     assert done.returncode and message in done.stderr and "Traceback" not in done.stderr.split(message)[0]
+
+
+def test_commands_for_one_process_are_refused_to_several(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert __main__.main(["results"]) == 1
+    assert "2 processes were started for `results`" in capsys.readouterr().err
 
 
 def share_of(source, process, processes):
