@@ -83,10 +83,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profile:
         os.environ["CIFAKE_PROFILE"] = options.profile
     try:
+        if options.command != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise CifakeError(
+                f"{os.environ['WORLD_SIZE']} processes were started for `{options.command}`, which is the work of one: "
+                f"`python -m cifake_utils {options.command}`. Only `train` shares its work."
+            )
         if options.command == "data":
             return run_data(options.action, getattr(options, "source", None))
         if options.command == "train":
-            show(experiments.train_or_load(options.name, options.seed)[1])
+            record = experiments.train_or_load(options.name, options.seed)[1]
+            accelerator = profiles.active().accelerator()
+            if accelerator.is_main_process:
+                show(record)
+            accelerator.end_training()
         elif options.command == "predict":
             report, problems = prediction.predict(options.images, options.model, options.output)
             print_report(report, problems)

@@ -1,17 +1,27 @@
 """Batches cut from resident tensors: shuffled, mirrored and normalised on the device they are used on."""
 
+import copy
 from collections.abc import Iterator
+from functools import cache
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather
 
 # Mean and standard deviation of ImageNet's RGB channels, for values from 0 to 1 (torchvision's numbers).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+@cache
+def _mean_and_std(device: torch.device) -> list[torch.Tensor]:
+    """Return the two as (1, 3, 1, 1) on a device: copied there once, since such a copy makes the CPU wait."""
+    return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD)]
+
+
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """Return uint8 images (N, 3, H, W) as float32 in ImageNet's normalisation, in ``channels_last`` layout."""
-    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = _mean_and_std(images.device)
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -48,10 +58,32 @@ class ImageBatches:
     ) -> None:
         self.inputs, self.labels = inputs.to(device), labels.to(device)
         self.batch_size, self.stratified = batch_size, stratified
+        self.process, self.processes = 0, 1
 
     def __len__(self) -> int:
         """Number of batches in one pass."""
-        return len(self._cut(torch.arange(len(self.labels))))
+        return len(self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Return the number of images in each batch of one pass, over all processes."""
+        return [len(rows) for rows in self._cut(torch.arange(len(self.labels)))]
+
+    def shared(self, accelerator: Accelerator) -> "ImageBatches":
+        """Return these batches as one process of several sees them, the tensors not copied.
+
+        `shuffled` yields this process's share of every batch: adjacent rows, the shares' sizes differing by one at
+        most. `in_order` yields every n-th image, as many in each of n processes: the last image comes again where n
+        does not divide their number. `gather` undoes the latter.
+        """
+        shared = copy.copy(self)
+        shared.process, shared.processes = accelerator.process_index, accelerator.num_processes
+        return shared
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what all processes computed from `in_order`, (M, …) each, as (N, …) in the given order, everywhere."""
+        if self.processes == 1:
+            return values
+        return gather(values).unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
 
     def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
         return normalise(mirror(self.inputs[rows], flips))
@@ -66,17 +98,21 @@ class ImageBatches:
         if self.stratified:
             order = order[_spread(self.labels.cpu()[order])]
         flips = torch.rand(len(order), generator=generator) < 0.5
-        yield from self._batches(order, flips)
+        for rows, flip in self._batches(order, flips):
+            rows, flip = (whole.tensor_split(self.processes)[self.process] for whole in (rows, flip))
+            yield self.take(rows, flip), self.labels[rows]
 
     def in_order(self, mirrored: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield every (inputs, labels) batch once, in the given order, nothing mirrored or everything."""
         count = len(self.labels)
-        yield from self._batches(torch.arange(count), torch.full((count,), mirrored))
-
-    def _batches(self, order: torch.Tensor, flips: torch.Tensor):
-        order, flips = order.to(self.labels.device), flips.to(self.labels.device)
-        for rows, flip in zip(self._cut(order), self._cut(flips), strict=True):
+        order = torch.arange(self.process, count + -count % self.processes, self.processes).clamp(max=count - 1)
+        for rows, flip in self._batches(order, torch.full((len(order),), mirrored)):
             yield self.take(rows, flip), self.labels[rows]
+
+    def _batches(self, order: torch.Tensor, flips: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return rows and flips of each batch, moved to the device once a pass."""
+        order, flips = order.to(self.labels.device), flips.to(self.labels.device)
+        return zip(self._cut(order), self._cut(flips), strict=True)
 
     def _cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
         *pieces, last = rows.split(self.batch_size)
@@ -99,6 +135,14 @@ class FeatureBatches(ImageBatches):
 
     The same seed and epoch give the same order and flips as `ImageBatches`, hence the same training.
     """
+
+    def shared(self, accelerator: Accelerator) -> "FeatureBatches":
+        """Return these batches, whole in every process.
+
+        A head trains in seconds, and its batch norm and the combined loss look at a whole batch: every process takes
+        the same steps, on the same values as a single one.
+        """
+        return self
 
     def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
         return self.inputs[rows, flips.long()].float()

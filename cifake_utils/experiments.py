@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
 from cifake_utils.batches import FeatureBatches, ImageBatches
-from cifake_utils.files import replacing
+from cifake_utils.files import locked, replacing
 from cifake_utils.weights import Weights, state_hash
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
@@ -156,7 +155,7 @@ def train_or_load(
 
     Trains where there is no finished run of this experiment and seed, on the same data and weights and with the same
     hyper-parameters, under ``CIFAKE_RUNS``; loads it otherwise. A training that was stopped goes on. The test set
-    is scored once, after training.
+    is scored once, after training. Processes of one job (``accelerate launch``) share the work; the main one writes.
 
     Parameters
     ----------
@@ -171,12 +170,14 @@ def train_or_load(
     settings = hyperparameters(name, profile)
     model_name = _experiment(name).model or name
     architecture = models.MODELS[model_name]
-    cifake = data.load(profile)
-    start = models.starting_weights(model_name, profile)
+    accelerator = profile.accelerator()
+    with accelerator.main_process_first():  # which decodes and downloads; the others find it done
+        cifake = data.load(profile)
+        start = models.starting_weights(model_name, profile)
     path = profile.runs / f"{name}-seed{seed}.json"
     unfinished = profile.runs / "unfinished" / f"{path.stem}.safetensors"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(unfinished.with_suffix(".lock")):  # a second process waits here and then finds the run
+    with locked(unfinished.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the run
         record = records.read(path) if path.exists() else None
         is_finished = record is not None and _made_from(record) == (cifake.hash, start.hash, settings)
         backbone, pretext = start, {}
@@ -191,15 +192,16 @@ def train_or_load(
             model.load_state_dict(model.state_dict() | load_file(weights_file))
             return model.eval(), record
 
-        record = _train(name, seed, profile, cifake, start, model, checkpoint=unfinished)
+        record = _train(name, seed, profile, cifake, start, model, accelerator, checkpoint=unfinished)
         record.details["trained"] = f"{backbone.name}, hash {backbone.hash}"
         if pretext:
             record.seconds["pretext"], record.details["pretext"] = pretext["curves"]["seconds"], pretext
         model.cpu().eval()
-        with replacing(weights_file) as partial:
-            save_file({key: value.contiguous() for key, value in model.learned_state().items()}, partial)
-        records.save(record, profile.runs)
-        unfinished.unlink(missing_ok=True)
+        if accelerator.is_main_process:
+            with replacing(weights_file) as partial:
+                save_file({key: value.contiguous() for key, value in model.learned_state().items()}, partial)
+            records.save(record, profile.runs)
+            unfinished.unlink(missing_ok=True)
         return model, record
 
 
@@ -347,10 +349,11 @@ def _train(
     cifake: data.Cifake,
     start: Weights,
     model: models.Detector,
+    accelerator: Accelerator,
     checkpoint: Path,
 ) -> records.Record:
     """Train a model in place and score it."""
-    settings, accelerator = hyperparameters(name, profile), profile.accelerator()
+    settings = hyperparameters(name, profile)
     experiment = _experiment(name)
     combined = experiment.combined_loss
     learned = model.head if model.frozen else model
@@ -368,7 +371,10 @@ def _train(
         **_fit_options(PRESETS[settings["preset"]]),
     )
     details = {"precision": accelerator.mixed_precision}
-    probabilities = {split: training.predict(learned, splits[split]) for split in ("val", "test")}
+    if accelerator.num_processes > 1:
+        details["processes"] = accelerator.num_processes
+    splits = {split: splits[split].shared(accelerator) for split in ("val", "test")}
+    probabilities = {split: training.predict(learned, batches) for split, batches in splits.items()}
     labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
     if settings.get("mirror_average"):
         details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])

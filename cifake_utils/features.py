@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cifake_utils import CifakeError, profiles, progress
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.files import replacing
+from cifake_utils.files import locked, replacing
 from cifake_utils.fractal import FractalDimension
 from cifake_utils.models import STATISTICS, Backbone, Maps
 from cifake_utils.weights import state_hash
@@ -72,7 +71,7 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
         Keys of `models.STATISTICS`. One pass through the backbone computes and keeps all of them, so that asking
         for another one later costs nothing.
     accelerator : accelerate.Accelerator
-        Device and precision.
+        Device, precision and processes: these share the images, and the main one writes what all computed.
 
     Returns
     -------
@@ -91,14 +90,15 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
 
 @contextmanager
 def _locked(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Iterator[Path]:
-    """Yield the cache folder, the backbone on its device; a second process waits here and then finds the files."""
+    """Yield the cache folder, the backbone on its device; a second job waits here and then finds the files."""
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     folder = cache_folder(backbone, cifake, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        for leftover in folder.glob(".*"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+    with locked(folder / "lock", accelerator):
+        if accelerator.is_main_process:
+            for leftover in folder.glob(".*"):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
         home = next(backbone.parameters()).device
         backbone.to(accelerator.device)
         yield folder
@@ -110,13 +110,21 @@ def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator) ->
         return backbone(normalise(images.to(accelerator.device)))
 
 
-@torch.inference_mode()
 def _fitted(backbone: Backbone, images: ImageSet, accelerator: Accelerator, path: Path) -> nn.ModuleDict:
-    """Return statistics whose thresholds are those in the file, or else those of the images, written there."""
+    """Return statistics whose thresholds are those in the file; the main process writes it where it isn't there."""
     statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
-    if path.exists():
-        statistics.load_state_dict(load_file(path))
-        return statistics
+    if accelerator.is_main_process and not path.exists():
+        _fit(statistics, backbone, images, accelerator)
+        with replacing(path) as partial:
+            save_file(statistics.state_dict(), partial)
+    accelerator.wait_for_everyone()
+    statistics.load_state_dict(load_file(path))
+    return statistics
+
+
+@torch.inference_mode()
+def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accelerator: Accelerator) -> None:
+    """Take the thresholds of statistics, in place, from images."""
     layers = {tap.stage: tap.measure for tap in statistics.values() if isinstance(tap.measure, FractalDimension)}
     maps = {stage: [] for stage in layers}
     for batch in images.images[:: -(-len(images) // THRESHOLD_IMAGES)].split(BATCH_SIZE):
@@ -125,9 +133,6 @@ def _fitted(backbone: Backbone, images: ImageSet, accelerator: Accelerator, path
                 maps[stage].append(values.cpu())
     for stage, layer in layers.items():
         layer.fit(maps[stage])
-    with replacing(path) as partial:
-        save_file(statistics.state_dict(), partial)
-    return statistics
 
 
 def _file(folder: Path, split: str, name: str) -> Path:
@@ -188,17 +193,29 @@ def _compute(
     accelerator: Accelerator,
     split: str,
 ) -> None:
-    """Write statistics of all images and mirror images; files appear only when they are complete."""
+    """Write statistics of all images and mirror images; files appear only when they are complete.
+
+    Processes take turns: each computes one batch, then the main one writes them all.
+    """
     wanted = {name: copy.deepcopy(statistics[name]).to(accelerator.device) for name in paths}
-    with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}") as bar:
-        partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()}
+    writes, processes = accelerator.is_main_process, accelerator.num_processes
+    starts = range(0, len(images), BATCH_SIZE)
+    with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}", shown=writes) as bar:
+        partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()} if writes else {}
         arrays = {}
-        for start, side, batch in measured(backbone, wanted, images.images, accelerator):
-            for name, values in batch.items():
-                if name not in arrays:
-                    shape = (len(images), 2, values.shape[1])
+        for turn in range(0, len(starts), processes):
+            start = starts[min(turn + accelerator.process_index, len(starts) - 1)]  # too many: the last batch again
+            batch = images.images[start : start + BATCH_SIZE]
+            sides = [values for _, _, values in measured(backbone, wanted, batch, accelerator)]
+            for name in paths:
+                values = torch.stack([side[name] for side in sides], 1).to(accelerator.device)
+                values = accelerator.gather(accelerator.pad_across_processes(values)).chunk(processes)
+                if writes and name not in arrays:
+                    shape = (len(images), *values[0].shape[1:])
                     arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
-                arrays[name][start : start + len(values), side] = values.numpy()
-            bar.update(side * len(values))  # an image is done when its mirror image is
+                for first, computed in zip(starts[turn:] if writes else (), values, strict=False):
+                    rows = arrays[name][first : first + BATCH_SIZE]
+                    rows[:] = computed[: len(rows)].cpu().numpy()
+            bar.update(min(processes * BATCH_SIZE, len(images) - turn * BATCH_SIZE))
         for array in arrays.values():
             array.flush()

@@ -4,8 +4,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from accelerate import Accelerator
+from filelock import FileLock
 
 
 @contextmanager
@@ -23,6 +26,19 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial)
         else:
             os.replace(partial, path)
+
+
+@contextmanager
+def locked(path: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the lock file ``path`` for all processes of one job; another job waits until this one lets go.
+
+    The main process takes it, the others wait until it has; in the end all wait for the last one, so that what the
+    main process wrote meanwhile is there for every one of them.
+    """
+    with FileLock(path) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        yield
+        accelerator.wait_for_everyone()
 
 
 def clear_leftovers(path: Path) -> None:

@@ -28,7 +28,7 @@ def feature_similarity(features: torch.Tensor, labels: torch.Tensor) -> torch.Te
     labels : torch.Tensor
         int64 (N,), REAL = 0 and FAKE = 1.
     """
-    membership = F.one_hot(labels, 2).float()
+    membership = (labels[:, None] == torch.arange(2, device=labels.device)).float()  # one_hot would look at values
     counts = membership.sum(0)
     centroids = membership.T @ features.float() / counts.clamp(min=1)[:, None]
     similarity = F.cosine_similarity(centroids[0], centroids[1], dim=0)

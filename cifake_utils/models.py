@@ -85,7 +85,8 @@ def standardise(inputs: int) -> nn.BatchNorm1d:
     """Return a layer that gives each of ``inputs`` features mean 0 and standard deviation 1: (N, D) to (N, D).
 
     Batch norm without weights of its own. ``momentum=None`` averages over all batches of the training, not over the
-    last few: features of a frozen backbone have one mean, so that the average of all is the best there is.
+    last few: features of a frozen backbone have one mean, so that the average of all is the best there is. On a GPU
+    the CPU waits for each batch then: torch reads their number to take the average.
     """
     return nn.BatchNorm1d(inputs, affine=False, momentum=None)
 
@@ -305,7 +306,7 @@ def build(
             "or give `start`, which rotation.pretrained makes."
         )
     start = start or starting_weights(name, profiles.resolve(profile))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
         torch.manual_seed(seed)
         network = backbone(start)
         head = architecture.head(_width(architecture.statistics))

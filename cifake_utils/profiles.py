@@ -57,9 +57,11 @@ class Profile:
     def accelerator(self) -> Accelerator:
         """Return accelerate's view of the device: bfloat16 autocast on a GPU that has it, float32 elsewhere.
 
-        ``ACCELERATE_MIXED_PRECISION=bf16`` asks for autocast on a CPU too.
+        ``ACCELERATE_MIXED_PRECISION=bf16`` asks for autocast on a CPU too, ``ACCELERATE_DYNAMO_BACKEND=inductor`` for
+        `torch.compile`. On a GPU, cuDNN tries its kernels at the first batch of a shape and keeps the fastest.
         """
         gpu = torch.cuda.is_available() and not self.cpu
+        torch.backends.cudnn.benchmark = gpu  # batches have one shape, the last of an epoch excepted
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else None
         return Accelerator(cpu=self.cpu, mixed_precision=precision)
 

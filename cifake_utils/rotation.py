@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
-from filelock import FileLock
 from torch import nn
 
 from cifake_utils import checkpoints, models, profiles, training
 from cifake_utils.batches import ImageBatches, epoch_seed, mirror, normalise
 from cifake_utils.data import Cifake
+from cifake_utils.files import locked
 from cifake_utils.weights import Weights, state_hash
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
@@ -66,7 +66,7 @@ def pretrained(
     """Return a backbone that learned to tell rotations, and how its training went; train it where it isn't kept yet.
 
     All layers learn, from ``start``, on the training images. The result is kept under ``CIFAKE_RUNS`` by a key of
-    all it depends on; a stopped training goes on at the next call.
+    all it depends on; a stopped training goes on at the next call. Processes of one job train it together.
 
     Parameters
     ----------
@@ -92,13 +92,13 @@ def pretrained(
     path = profiles.runs_folder() / "cache" / f"rotation-{key}.safetensors"
     unfinished = path.with_stem(f"{path.stem}-unfinished")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # a second process waits here and then finds the backbone
+    accelerator = profile.accelerator()
+    with locked(path.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the backbone
         if not path.exists():
-            accelerator = profile.accelerator()
             train, val = (
                 RotationBatches(images.images, batch_size, accelerator.device) for images in (cifake.train, cifake.val)
             )
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
                 torch.manual_seed(seed)
                 model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
             history = training.fit(
@@ -111,9 +111,11 @@ def pretrained(
                 checkpoint=unfinished,
                 **options,
             )
-            checkpoints.save(path, {"backbone": model.backbone.state_dict()}, asdict(history))
-        unfinished.unlink(missing_ok=True)
-        tensors, curves = checkpoints.load(path)
+            if accelerator.is_main_process:
+                checkpoints.save(path, {"backbone": model.backbone.state_dict()}, asdict(history))
+        if accelerator.is_main_process:
+            unfinished.unlink(missing_ok=True)
+    tensors, curves = checkpoints.load(path)
     state = tensors["backbone"]
     accuracy = curves["val_accuracy"][curves["best_epoch"]]
     report = {"epochs": profile.epochs_pretext, "seed": seed, "accuracy": accuracy, "curves": curves}

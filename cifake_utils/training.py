@@ -69,16 +69,23 @@ def fit(
     AdamW (Adam where nothing decays), early stopping on the validation loss. The weights of the best epoch are left
     in ``module``. All that is random depends on ``seed`` and the epoch alone.
 
+    Every process of a job (``accelerate launch``) calls this with the same arguments. Each computes its share of every
+    batch (`ImageBatches.shared`), the step is that of the whole batch, and all end with the same weights and curves.
+    On GPUs batch norm takes its statistics over the whole batch too; on CPUs, for which torch has no such batch norm,
+    over the share, and the curves of a module that has it differ from those of one process. The main process writes
+    the checkpoint, which any number of processes can take up.
+
     Parameters
     ----------
     module : nn.Module
         Inputs of the batches to logits (N, C); for a `losses.CombinedLoss` called with ``with_features=True``, to
         logits and projected features (`models.Projection`).
     train, val : ImageBatches or FeatureBatches
+        All of the images, in every process.
     epochs : int
         Upper limit, and the length of the schedule.
     accelerator : accelerate.Accelerator
-        Device and precision.
+        Device, precision and processes.
     learning_rate : float
         The highest one.
     weight_decay : float
@@ -102,7 +109,8 @@ def fit(
     Raises
     ------
     CifakeError
-        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule.
+        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule. Fewer than two
+        images of a batch for each process; a loss with parameters of its own on batches that processes share.
     """
     if schedule not in SCHEDULES:
         raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
@@ -115,13 +123,20 @@ def fit(
     settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
     key = _key(settings, module, loss, train, val) if checkpoint else ""
 
+    train, val = train.shared(accelerator), val.shared(accelerator)
+    if train.processes > 1:
+        _require_shares(train, loss)
+        if accelerator.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     model, stepper = accelerator.prepare(module, optimizer)
     if checkpoint and checkpoint.exists():
         run.restore(checkpoint, key)
     history, images = run.history, len(train.labels)
     done = len(history.val_loss)
     start = time.perf_counter() - history.seconds
-    with progress.bar(total=epochs * images, initial=done * images, desc="training") as bar, torch.random.fork_rng():
+    whole = {"total": epochs * images, "initial": done * images, "shown": accelerator.is_main_process}
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []  # not all that the machine has
+    with progress.bar(desc="training", **whole) as bar, torch.random.fork_rng(devices):
         for epoch in range(done, epochs):
             if patience is not None and epoch - 1 - history.best_epoch >= patience:
                 break
@@ -129,20 +144,22 @@ def fit(
             history.learning_rate.append(rates.get_last_lr()[0])
             model.train()
             steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
-            for inputs, labels in train.shuffled(seed, epoch):
+            for size, (inputs, labels) in zip(train.sizes(), train.shuffled(seed, epoch), strict=True):
                 total, terms = _loss(loss, model, inputs, labels)
                 stepper.zero_grad()
-                accelerator.backward(total)
+                # The step takes the mean of the processes' gradients: the whole batch's if each counts by its images.
+                accelerator.backward(total * (len(labels) * train.processes / size))
                 if max_norm is not None:
                     accelerator.clip_grad_norm_(learning, max_norm)
                 stepper.step()
                 steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), rates.get_last_lr()[0]))
                 rates.step()
-                bar.update(len(labels))
+                bar.update(size)
                 if len(steps) % CHECK_EVERY == 0:
                     _require_finite(steps, epoch, len(train), checkpoint)
             _require_finite(steps, epoch, len(train), checkpoint)
-            mean, *means = sum(losses.double() * count for losses, count, _ in steps).div(images).tolist()
+            sums = accelerator.reduce(sum(losses.double() * count for losses, count, _ in steps), "mean")
+            mean, *means = sums.mul(train.processes).div(images).tolist()
             history.train_loss.append(mean)
             for name, value in zip(terms, means, strict=True):
                 history.terms.setdefault(name, []).append(value)
@@ -156,11 +173,26 @@ def fit(
             if history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch, run.best = epoch, copy.deepcopy(module.state_dict())
             history.seconds = time.perf_counter() - start
-            if checkpoint:
+            if checkpoint and accelerator.is_main_process:
                 run.save(checkpoint, key)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
     module.load_state_dict(run.best)
     return history
+
+
+def _require_shares(train: ImageBatches, loss: Loss) -> None:
+    """Raise where processes can't share batches."""
+    if min(train.sizes()) < 2 * train.processes:
+        raise CifakeError(
+            f"There is a batch of {min(train.sizes())} images for {train.processes} processes. Expected at least two "
+            "images for each, since batch norm can't train on a single one: start fewer processes."
+        )
+    if isinstance(loss, nn.Module):
+        raise CifakeError(
+            f"{type(loss).__name__} compares the images of a whole batch and has parameters of its own, but "
+            f"{train.processes} processes hold a share of each batch. Train on cached features (FeatureBatches), "
+            "which are not shared out, or in one process."
+        )
 
 
 def _loss(loss: Loss, model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict]:
@@ -252,9 +284,12 @@ def _raise_not_finite(value: float, step: int, steps: list, epoch: int, count: i
 
 @torch.inference_mode()
 def predict_logits(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> torch.Tensor:
-    """Return logits (N, C), float32, of every image (or its mirror image) in order, in eval mode."""
+    """Return logits (N, C), float32, of every image (or its mirror image) in order, in eval mode.
+
+    `ImageBatches.shared` batches are computed by all processes together; each gets the logits of every image.
+    """
     module.eval()
-    return torch.cat([module(inputs).float() for inputs, _ in batches.in_order(mirrored)])
+    return batches.gather(torch.cat([module(inputs).float() for inputs, _ in batches.in_order(mirrored)]))
 
 
 def predict(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> np.ndarray:

@@ -47,7 +47,9 @@ def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
 
     def shifted(name):
         return [
-            dataclasses.replace(run, metrics={"test": evaluation.score(run.probabilities["test"] * 0.5, run.labels["test"])})
+            dataclasses.replace(
+                run, metrics={"test": evaluation.score(run.probabilities["test"] * 0.5, run.labels["test"])}
+            )
             for run in references(name)
         ]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training
 
@@ -231,11 +232,52 @@ def test_early_stopping_keeps_the_best_weights():
     assert module.scale.item() == pytest.approx(0.2, abs=0.01)  # two steps of Adam in the best epoch, undone after
 
 
-def test_loop_never_waits_for_the_device(monkeypatch):
-    inputs = torch.randn(64, 2, 3)
-    splits = [batches.FeatureBatches(inputs, torch.arange(64) % 2, 8) for _ in range(2)]
-    calls = []
-    item = torch.Tensor.item
-    monkeypatch.setattr(torch.Tensor, "item", lambda self: calls.append(1) or item(self))
-    training.fit(nn.Linear(3, 2), *splits, epochs=2, accelerator=SAMPLE.accelerator())
-    assert len(calls) <= 2 * 3  # three numbers an epoch, none a step
+class Waits(TorchDispatchMode):
+    """Counts what makes the CPU wait for the device: values read or given by Python, shapes that depend on values."""
+
+    NAMES = frozenset({"_local_scalar_dense", "lift_fresh", "nonzero", "masked_select", "_unique2"})
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.overloadpacket.__name__ in self.NAMES
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("combined", [True, False])
+def test_loop_never_waits_for_the_device(monkeypatch, combined):
+    copies = []
+    for name in ("tolist", "numpy", "cpu"):  # on a CPU these are no operations that a dispatch mode sees
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda self, *args, method=method: copies.append(1) or method(self, *args)
+        )
+    counts = []
+    for images in (80, 240):
+        train, val, copies[:] = few_images(images, 0), few_images(images, 1), []
+        loss = losses.CombinedLoss() if combined else nn.functional.cross_entropy
+        with Waits() as waits:
+            training.fit(
+                Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), max_norm=1.0, loss=loss, patience=None
+            )
+        counts.append((waits.count, len(copies)))
+    assert counts[0] == counts[1]  # thirty steps an epoch wait as often as ten: at its end
+    assert all(count > 0 for count in counts[0])
+
+
+def test_compiled_training_is_the_same(monkeypatch, tmp_path):
+    plain, state = run_small()
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one setting a process
+    try:
+        monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "aot_eager")  # traces and cuts as inductor, compiles nothing
+        history, compiled = run_small(tmp_path / "c.safetensors")
+        monkeypatch.setattr(training, "_loss", None)  # would fail if anything were trained
+        assert run_small(tmp_path / "c.safetensors")[0] == history
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.compiler.reset()
+    assert history.val_loss == pytest.approx(plain.val_loss, abs=1e-4)
+    assert list(compiled) == list(state)
+    assert set(checkpoints.load(tmp_path / "c.safetensors")[0]["module"]) == set(Small().state_dict())
