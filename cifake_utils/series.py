@@ -34,11 +34,13 @@ def use_strict_environment(environment: MutableMapping[str, str], runs: Path) ->
     }
 
 
-def run(folder: Path) -> None:
-    """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
+def run(folder: Path) -> dict[str, float]:
+    """Execute every notebook in the current environment and write the results into ``folder``.
 
-    A notebook that fails is written as far as it came, and a `CifakeError` says where to look.
+    Prints the seconds each took, and returns them by its name. A notebook that fails is written as far as it came,
+    and a `CifakeError` says where to look.
     """
+    seconds = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
@@ -60,7 +62,9 @@ def run(folder: Path) -> None:
             tidy(notebook)
             with replacing(folder / path.name) as partial:
                 nbformat.write(notebook, partial)
-        print(f"{path.stem:<40}{time.perf_counter() - start:>7.1f} s")
+        seconds[path.stem] = time.perf_counter() - start
+        print(f"{path.stem:<40}{seconds[path.stem]:>7.1f} s")
+    return seconds
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
