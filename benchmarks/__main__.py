@@ -7,6 +7,7 @@ is written as `benchmarks/PART.json` as soon as it ends. A part that fails leave
 import argparse
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -38,6 +39,7 @@ def main() -> int:
     parts = parser.parse_args().parts or list(report.PARTS)
     if unknown := set(parts) - set(report.PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose among: {', '.join(report.PARTS)}")
+    os.environ["TQDM_DISABLE"] = "1"  # no progress bars
     failed = []
     for part in parts:
         try:

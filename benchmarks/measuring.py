@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from os import sched_getaffinity
 from pathlib import Path
 
@@ -17,8 +17,14 @@ CORES = len(sched_getaffinity(0))
 
 def alone(call: Callable, *arguments):
     """Return what a call returns in a fresh process that computes on all cores."""
-    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (CORES,)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (get_start_method(),)) as pool:
         return pool.submit(call, *arguments).result()
+
+
+def _begin(start_method: str) -> None:
+    """Set up a fresh process; the workers of its data loaders start as they would in a script of its own."""
+    torch.set_num_threads(CORES)
+    set_start_method(start_method, force=True)
 
 
 def seconds(call: Callable) -> float:
