@@ -1,29 +1,15 @@
-"""Accuracy and speed of box counters, fractal layer and lesson 02's widgets, side by side; prints and writes JSON.
+"""Accuracy and speed of box counters, fractal layer and lesson 02's widgets, side by side."""
 
-pip install -r benchmarks/requirements.txt && python benchmarks/box_counting.py
-"""
-
-import json
 import time
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import porespy
 import torch
-from torch.utils.benchmark import Timer
 
-from cifake_utils import data, fractal, fractal_widgets, records, shapes
+from benchmarks.measuring import seconds
+from cifake_utils import data, fractal, fractal_widgets, shapes
 from cifake_utils.models import Backbone
-
-
-def seconds(call) -> float:
-    """Return the median time of a call."""
-    return (
-        Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-        .blocked_autorange(min_run_time=1)
-        .median
-    )
 
 
 def plain_counts(mask: np.ndarray, sizes: list[int]) -> list[int]:
@@ -137,11 +123,7 @@ def redraws() -> dict[str, dict[str, float]]:
     return results
 
 
-if __name__ == "__main__":
+def measure() -> dict:
     torch.manual_seed(0)
-    results = {"hardware": records.hardware(), "versions": records.versions() | {"porespy": porespy.__version__}}
-    for part in (accuracy, counters, layer, growth, redraws):
-        results[part.__name__] = part()
-        print(json.dumps({part.__name__: results[part.__name__]}, indent=1, ensure_ascii=False), flush=True)
-    path = Path(__file__).with_suffix(".json")
-    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    parts = (accuracy, counters, layer, growth, redraws)
+    return {"porespy": porespy.__version__} | {part.__name__: part() for part in parts}

@@ -76,7 +76,8 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
     Returns
     -------
     dict of str to torch.Tensor
-        float16, shape (N, 2, D): features of image and mirror image.
+        float16, shape (N, 2, D): features of image and mirror image. Those of a single name stay in their file,
+        mapped; those of several are copied into memory.
     """
     with _locked(backbone, cifake, accelerator) as folder:
         statistics = _fitted(backbone, cifake.train, accelerator, folder / "statistics.safetensors")
@@ -85,7 +86,8 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
             if missing:
                 paths = {name: _file(folder, split, name) for name in missing}
                 _compute(backbone, statistics, images, paths, accelerator, split)
-    return {split: torch.cat([_read(_file(folder, split, name)) for name in names], 2) for split in cifake.splits}
+    found = {split: [_read(_file(folder, split, name)) for name in names] for split in cifake.splits}
+    return {split: torch.cat(values, 2) if len(values) > 1 else values[0] for split, values in found.items()}
 
 
 @contextmanager

@@ -194,7 +194,7 @@ def differential_box_counting_dimension(
     Over each s×s block the surface passes through ⌈max / h⌉ − ⌈min / h⌉ + 1 boxes of height h. Grey values are
     stretched to the shorter side of the image, so that boxes are cubes, h = s, and brightness and contrast play no
     part. Sarkar & Chaudhuri, *An efficient differential box-counting approach to compute fractal dimension of image*,
-    IEEE Trans. SMC 24 (1994). It underestimates rough surfaces: see the table that `benchmarks/box_counting.py` prints.
+    IEEE Trans. SMC 24 (1994). It underestimates rough surfaces: see `benchmarks/box_counting.json`.
 
     Parameters
     ----------

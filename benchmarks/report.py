@@ -1,0 +1,155 @@
+"""The measured numbers as the tables of the README, and as a figure."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).parent
+PARTS = ("frozen", "step", "loading", "growth", "box_counting", "series")
+STAGES = ("decode", "augment", "forward", "backward", "optimiser")
+COLOURS = ("#E69F00", "#F0E442", "#0072B2", "#56B4E9", "#009E73")  # Okabe and Ito's, safe for the colour-blind
+
+
+def read(part: str) -> dict | None:
+    """Return what was measured of a part, None where nothing was yet."""
+    path = FOLDER / f"{part}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def tables() -> str:
+    """Return the measurements as Markdown: the README's. Box counting has a section of its own there."""
+    writers = {"frozen": frozen, "step": step, "loading": loading, "growth": growth, "series": series}
+    paragraphs = []
+    for part, write in writers.items():
+        document = read(part)
+        if document is None:
+            paragraphs.append(f"*{write.__doc__.rstrip('.')}: not yet measured, `python -m benchmarks {part}`.*")
+        else:
+            when = f"{document['date']}, {document['machine']}, torch {document['versions']['torch']}"
+            paragraphs.append(f"**{write.__doc__.rstrip('.')}** ({when}):\n\n{write(document)}")
+    return "\n\n".join(paragraphs)
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return (
+        "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        .replace("| --- | ", "|---|")
+        .replace("--- |", "---|")
+    )
+
+
+def short(value: float) -> str:
+    """Return three digits that count: 0.123, 1.23, 12.3, 123, 1,230."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}"
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def frozen(document: dict) -> str:
+    """A frozen ResNet50, cached features against the usual loop."""
+    count, gains = document["images"]["train"], document["gains"]
+    usual = document["usual"]["seconds"]["all"]
+    ours = document["ours"]["seconds"]
+    rows = [
+        ["end to end", short(usual), short(sum(ours.values())), f"{gains['end to end']:.1f}×"],
+        [
+            "every further run: another seed, head or control",
+            short(usual),
+            short(document["further_run"]),
+            f"{gains['further run']:,.0f}×",
+        ],
+    ]
+    titles = [f"{count:,} images, {document['epochs']} epochs", "usual loop, s", "cached features, s", "gain"]
+    parts = ", ".join(f"{stage} {short(value)} s" for stage, value in ours.items())
+    return (
+        f"{table(titles, rows)}\n\nOf the time here: {parts}. Losses of training and validation images differ by at "
+        f"most {document['largest_difference']:.1g} in any epoch."
+    )
+
+
+def step(document: dict) -> str:
+    """A training step of all layers of ResNet50 at 32×32."""
+    peak, step_cost = document["peak"]["float32"], document["multiply_adds"]["step"]
+
+    def rate(images: float) -> list[str]:
+        return [short(images), f"{images * step_cost / peak:.0%}"]
+
+    size = str(document["batch"])
+    rows = [
+        ["**usual pipeline**: ImageFolder, DataLoader, default layout, AdamW", size, *rate(document["usual"])],
+        ["**here**: `training.fit`, all that it does included", size, *rate(document["ours"])],
+    ]
+    for row in document["candidates"]:
+        numbers = ["does not run", "–"] if "error" in row else rate(row["batch"] / row["step"])
+        rows.append([f"step alone: {row['what']}", str(row["batch"]), *numbers])
+    compiled = [row["first step"] for row in document["candidates"] if "compile" in row["what"] and "error" not in row]
+    notes = [
+        f"Gain {document['ours'] / document['usual']:.2f}×.",
+        f"An image takes {short(document['multiply_adds']['forward'] / 1e6)} million multiply-adds forward, "
+        f"{short(step_cost / 1e6)} million in a step; a float32 matrix product here does {short(peak / 1e9)} thousand "
+        f"million a second, in bfloat16 {short(document['peak']['bfloat16'] / 1e9)}.",
+        f"On the same images and weights the gradients of both, in float64, differ by "
+        f"{document['differences']['gradient']:.1g} of their length.",
+    ]
+    if compiled:
+        notes.append(f"`torch.compile` takes {short(max(compiled))} s before its first step.")
+    picture = "![Time of a training step by stage, usual and here](benchmarks/step.png)"
+    return f"{table(['', 'batch', 'images/s', 'share of float32 peak'], rows)}\n\n{' '.join(notes)}\n\n{picture}"
+
+
+def loading(document: dict) -> str:
+    """Loading all images to pixels."""
+    rows = [[way, short(value["seconds"]), megabytes(value["peak"])] for way, value in document["ways"].items()]
+    titles = [f"{document['images']:,} JPEGs", "s", "peak memory"]
+    return f"{table(titles, rows)}\n\nSame pixels in every row."
+
+
+def growth(document: dict) -> str:
+    """Growth with the number of images."""
+    stages = ("decode", "load", "features", "epoch")
+    titles = ["images", "decode once, s", "load, s", "features, s", "epoch of a head, s"]
+    titles += ["pixels", "mapped features", "other memory, largest"]
+    rows = []
+    for row in document["sizes"]:
+        other = max(row["anonymous"].values())
+        sizes = [row["images"], row["features"], other]
+        rows.append([f"{row['size']:,}", *(short(row["seconds"][stage]) for stage in stages), *map(megabytes, sizes)])
+    outcomes = "; ".join(f"{name}: {outcome}" for name, outcome in document["limited"].items())
+    return (
+        f"{table(titles, rows)}\n\nAn epoch on the most images, with no more than {megabytes(document['limit'])} to "
+        f"allocate (`RLIMIT_DATA`), features {outcomes}."
+    )
+
+
+def series(document: dict) -> str:
+    """The whole series in the sample profile, on one thread."""
+    seconds = document["notebooks"]
+    rows = [[name, short(value)] for name, value in seconds.items()] + [["all", short(sum(seconds.values()))]]
+    return table(["lesson", "s"], rows)
+
+
+def draw_step(path: Path = FOLDER / "step.png") -> None:
+    """Draw where the time of a training step goes, where it was measured."""
+    document = read("step")
+    if document is None:
+        return
+    ways = document["stages"]
+    with matplotlib.rc_context({"font.size": 11}):
+        figure = Figure(figsize=(8, 2.4), layout="constrained")
+        axes, left = figure.subplots(), dict.fromkeys(ways, 0.0)
+        for stage, colour in zip(STAGES, COLOURS, strict=True):
+            widths = {way: 1000 * values.get(stage, 0) for way, values in ways.items()}
+            axes.barh(
+                list(ways), widths.values(), left=list(left.values()), color=colour, edgecolor="black", label=stage
+            )
+            left = {way: left[way] + width for way, width in widths.items()}
+        axes.invert_yaxis()
+        axes.set_xlabel("milliseconds an image, one stage after the other")
+        figure.legend(loc="outside upper center", ncols=len(STAGES), frameon=False)
+        figure.savefig(path, dpi=110, metadata={"Software": None})
