@@ -143,7 +143,7 @@ def load(profile: profiles.Profile) -> Weights:
             raise CifakeError(f"{name} could not be downloaded ({error}). {WAYS_TO_WEIGHTS}") from error
         loaded = _weights(state, name)
     if loaded.hash not in _named:
-        print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")
+        profile.accelerator().print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")  # one process of several
         _named.add(loaded.hash)
     return loaded
 
