@@ -19,13 +19,9 @@ from cifake_utils import records
 from cifake_utils.files import replacing
 
 
-def measured(part: str) -> dict:
-    return importlib.import_module(f"benchmarks.{part}").measure()
-
-
 def run(part: str) -> None:
     start = time.perf_counter()
-    results = alone(measured, part)
+    results = alone(importlib.import_module(f"benchmarks.{part}").measure)
     about = {"date": date.today().isoformat(), "machine": alone(machine), "versions": records.versions()}
     document = about | {"seconds": time.perf_counter() - start} | results
     with replacing(report.FOLDER / f"{part}.json") as partial:

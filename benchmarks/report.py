@@ -33,12 +33,8 @@ def tables() -> str:
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return (
-        "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        .replace("| --- | ", "|---|")
-        .replace("--- |", "---|")
-    )
+    head, *body = ["| " + " | ".join(cells) + " |" for cells in (titles, *rows)]
+    return "\n".join([head, "|" + "---|" * len(titles), *body])
 
 
 def short(value: float) -> str:
