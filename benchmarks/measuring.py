@@ -71,3 +71,4 @@ class AnonymousPeak:
     def __exit__(self, *_) -> None:
         self._done.set()
         self._watcher.join()
+        self.bytes = max(self.bytes, memory("RssAnon"))
