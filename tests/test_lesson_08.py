@@ -6,9 +6,8 @@ import io
 
 import matplotlib.pyplot as plt
 import nbformat
-import pytest
 
-from cifake_utils import evaluation, experiments, records, robustness, series
+from cifake_utils import evaluation, records, series
 
 LESSON = series.NOTEBOOKS / "08_comparison.ipynb"
 
@@ -60,8 +59,3 @@ def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(second.source, names)
     assert "resnet50_transfer" in output.getvalue() and output.getvalue() != printed(second)
-
-
-@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
-def test_every_experiment_was_put_through_the_battery(name):
-    assert records.references(name) and robustness.path(name).exists()
