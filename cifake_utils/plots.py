@@ -354,8 +354,11 @@ def comparison(
     for source, values, marker in (("paper", paper, "s"), ("reference", reference, "o")):
         for name, value in (values or {}).items():
             axes.plot([value], [list(runs).index(name)], marker, color="0.5")
-            axes.annotate(source, (value, list(runs).index(name)), (7, 0), textcoords="offset points", va="center")
+            axes.annotate(
+                source, (value, list(runs).index(name)), (-7, 0), textcoords="offset points", ha="right", va="center"
+            )
     axes.set_yticks(range(len(runs)), runs)
+    axes.margins(x=0.1)
     axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
     axes.grid(axis="x", color="0.9")
     return figure
@@ -452,7 +455,7 @@ def agreement(right: dict[str, np.ndarray]) -> Figure:
 
 def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Plot each detector's accuracy for every object class, from which images (N,) it gets right."""
-    figure, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
     palette = sns.color_palette("colorblind")
     for (name, correct), marker, colour in zip(right.items(), "osD^vPX", palette, strict=False):
         accuracy = [correct[classes == klass].mean() for klass in range(len(class_names))]
@@ -460,7 +463,7 @@ def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Seq
     axes.set_xticks(range(len(class_names)), class_names, rotation=20)
     axes.set(ylabel="test accuracy")
     axes.grid(axis="y", color="0.9")
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(loc="outside upper center", fontsize=8, ncols=4)
     return figure
 
 
