@@ -329,14 +329,13 @@ def _measured(
         statistics, wanted[name] = statistics | keys, list(keys)
     statistics = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in statistics.items()}
     mirrored = any(record.hyperparameters.get("mirror_average") for _, record in detectors.values())
-    backbone = next(iter(detectors.values()))[0].backbone.to(accelerator.device).eval()
+    backbone = next(iter(detectors.values()))[0].backbone.eval().folded().to(accelerator.device)
     values: dict[str, torch.Tensor] = {}
     for start, side, batch in features.measured(backbone, statistics, images, accelerator, mirrored):
         for key, part in batch.items():
             if key not in values:
                 values[key] = part.new_empty(len(images), 1 + mirrored, part.shape[1])
             values[key][start : start + len(part), side] = part
-    backbone.cpu()
     for name, (_, record) in detectors.items():
         seen = torch.cat([values[key] for key in wanted[name]], 2)
         yield name, _with_dimensions(seen, record.hyperparameters.get("dimensions", "measured"), record.seed, "test")

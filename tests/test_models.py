@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,6 +28,47 @@ def test_maps_at_32_pixels(model):
         "layer3": (1024, 2, 2),
         "layer4": (2048, 1, 1),
     }
+    assert list(model.backbone(torch.zeros(2, 3, 32, 32), "layer1")) == ["stem", "layer1"]
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_convolution_of_small_maps_is_torchs_with_its_gradients(side, kernel, stride):
+    usual = nn.Conv2d(5, 4, kernel, stride, padding=kernel // 2, bias=False).double()
+    ours = copy.deepcopy(usual)
+    ours.__class__ = models.SmallMapConv2d
+    maps = torch.randn(2, 5, side, side, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    results = []
+    for convolution in (usual, ours):
+        inputs = maps.clone().requires_grad_()
+        outputs = convolution(inputs)
+        (outputs * torch.arange(outputs.numel()).view_as(outputs)).sum().backward()
+        results.append([outputs, inputs.grad, convolution.weight.grad])
+    for expected, found in zip(*results, strict=True):
+        assert expected.shape == found.shape
+        assert torch.allclose(expected, found, rtol=1e-12, atol=1e-10)
+
+
+def test_backbone_gives_torchvisions_features():
+    network = torchvision.models.resnet50().eval().double()
+    network.fc = nn.Identity()
+    backbone = models.Backbone().eval().double()
+    backbone.load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(network(images), backbone(images)["layer4"].flatten(1), rtol=1e-10)
+
+
+def test_folded_backbone_gives_the_same_maps_without_batch_norm():
+    backbone = models.Backbone().double()
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        backbone(images)  # means and variances that are not 0 and 1
+        folded = backbone.eval().folded()
+        found, expected = folded(images), backbone(images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for stage, maps in expected.items():
+        assert torch.allclose(maps, found[stage], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
