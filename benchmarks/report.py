@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
-PARTS = ("frozen", "step", "loading", "growth", "box_counting", "series")
+PARTS = ("frozen", "step", "loading", "growth", "choices", "box_counting", "series")
 STAGES = ("decode", "augment", "forward", "backward", "optimiser")
 COLOURS = ("#E69F00", "#F0E442", "#0072B2", "#56B4E9", "#009E73")  # Okabe and Ito's, safe for the colour-blind
 
@@ -20,7 +20,14 @@ def read(part: str) -> dict | None:
 
 def tables() -> str:
     """Return the measurements as Markdown: the README's. Box counting has a section of its own there."""
-    writers = {"frozen": frozen, "step": step, "loading": loading, "growth": growth, "series": series}
+    writers = {
+        "frozen": frozen,
+        "step": step,
+        "loading": loading,
+        "growth": growth,
+        "choices": choices,
+        "series": series,
+    }
     paragraphs = []
     for part, write in writers.items():
         document = read(part)
@@ -120,6 +127,24 @@ def growth(document: dict) -> str:
     return (
         f"{table(titles, rows)}\n\nAn epoch on the most images, with no more than {megabytes(document['limit'])} to "
         f"allocate (`RLIMIT_DATA`), features {outcomes}."
+    )
+
+
+def choices(document: dict) -> str:
+    """Choices of the recipes, accuracy on validation images."""
+    one, four = document["one turn"], document["four turns"]
+    ways = {
+        "pretext: one random turn an epoch, or all four in every batch": (one["turns"], four["turns"]),
+        "… and then fine-tuned on REAL and FAKE": (one["real_fake"], four["real_fake"]),
+        "from scratch: gradient limited to a length of 5, or not": document["resnet50_scratch"].values(),
+        "fine-tuned from ImageNet: the same": document["resnet50_finetuned"].values(),
+    }
+    rows = [[what, *(f"{accuracy:.3f}" for accuracy in values)] for what, values in ways.items()]
+    counts = document["images"]
+    return (
+        f"{table(['', 'as here', 'other'], rows)}\n\n{counts['train']:,} training images, {counts['val']:,} validation "
+        f"images, one seed; pretext and training from scratch {document['epochs']} epochs' steps, fine-tuning "
+        f"{document['tuning']}."
     )
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import frozen, loading, measuring, report, sources
+from benchmarks import choices, frozen, loading, measuring, report, sources
 from cifake_utils import data, profiles
 from cifake_utils.batches import ImageBatches
 
@@ -50,6 +50,15 @@ MEASURED = {
         "limit": 200_000_000,
         "limited": {"mapped": "finished"},
     },
+    "choices": {
+        "images": {"train": 8000, "val": 4000},
+        "epochs": 4,
+        "tuning": 2,
+        "one turn": {"turns": 0.5, "real_fake": 0.75},
+        "four turns": {"turns": 0.25, "real_fake": 0.625},
+        "resnet50_scratch": {"5.0": 0.875, "None": 0.8},
+        "resnet50_finetuned": {"5.0": 0.9, "None": 0.95},
+    },
     "series": {"notebooks": {"01_explore_cifake": 20.0, "02_box_counting": 30.0}},
 }
 
@@ -69,7 +78,7 @@ def test_readme_shows_what_was_measured():
 
 def test_what_is_not_measured_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FOLDER", tmp_path)
-    assert report.tables().count("not yet measured") == 5
+    assert report.tables().count("not yet measured") == 6
 
 
 def test_tables(measured):
@@ -79,8 +88,9 @@ def test_tables(measured):
     assert "| 128 | 300 | 60% |" in text and "| 128 | 400 | 80% |" in text and "| 128 | does not run | – |" in text
     assert "| ImageFolder | 20 | 900 MB |" in text
     assert "| 12,000 | 2.5 | 0.2 | 20 | 0.3 | 37 MB | 98 MB | 300 MB |" in text
+    assert "| from scratch: gradient limited to a length of 5, or not | 0.875 | 0.800 |" in text
     assert "| all | 50 |" in text
-    assert text.count("2026-01-02, a machine, 2 threads, torch 2.9") == 5
+    assert text.count("2026-01-02, a machine, 2 threads, torch 2.9") == 6
 
 
 def test_picture(measured, tmp_path):
@@ -96,6 +106,17 @@ def test_the_usual_loop_gets_the_order_and_flips_of_our_batches():
     flipped = torch.stack([images[row].flip(2) if flips[row] else images[row] for row in order])
     (again, _), *_ = ImageBatches(flipped, torch.arange(10), 10).in_order()
     assert torch.equal(again, ours)
+
+
+def test_four_turns_stand_together_in_a_batch():
+    images = torch.arange(10 * 3 * 4, dtype=torch.uint8).view(10, 3, 2, 2)
+    batches = choices.FourTurns(images, 8)
+    inputs, labels = map(torch.cat, zip(*batches.shuffled(0, 0), strict=True))
+    assert labels.tolist() == [0, 1, 2, 3] * 10
+    groups = inputs.unflatten(0, (10, 4))
+    for turn in range(4):
+        assert torch.equal(groups[:, turn], groups[:, 0].rot90(turn, (2, 3)))
+    assert len(groups[:, 0].flatten(1).unique(dim=0)) == 10
 
 
 def test_a_part_of_cifake_as_a_tree(tree, runs, tmp_path):
