@@ -95,11 +95,10 @@ def test_gan_samples_are_what_the_package_ships():
     assert len(samples.flatten(1).unique(dim=0)) == 500
 
 
-@pytest.mark.parametrize("file", sorted(records.REFERENCE.glob("*-robustness.npz")), ids=lambda file: file.stem)
-def test_reference_answers_belong_to_a_reference_run(file):
-    name, seed = file.stem.removesuffix("-robustness").rsplit("-seed", 1)
-    record = records.reference(name, int(seed))
-    answers, on_gan = robustness.read(file)
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_every_reference_run_has_answers_of_its_own(name):
+    record = records.reference(name)
+    answers, on_gan = robustness.read(robustness.path(name))
     assert {corruption: len(rows) for corruption, rows in answers.items()} == {
         name: len(corruption.strengths) for name, corruption in robustness.CORRUPTIONS.items()
     }
