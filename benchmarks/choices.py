@@ -79,4 +79,5 @@ def measure(train: int = 8_000, val: int = 4_000, batch_size: int = 128, epochs:
                 str(limit): told(models.build(name, PROFILE), cifake, batch_size, rounds, max_norm=limit)
                 for limit in (STRONG["max_norm"], None)
             }
-    return {"images": counts, "epochs": epochs, "tuning": tuning} | results
+    settings = {"precision": PROFILE.accelerator().mixed_precision, "epochs": epochs, "tuning": tuning}
+    return {"images": counts} | settings | results

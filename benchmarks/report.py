@@ -143,8 +143,8 @@ def choices(document: dict) -> str:
     counts = document["images"]
     return (
         f"{table(['', 'as here', 'other'], rows)}\n\n{counts['train']:,} training images, {counts['val']:,} validation "
-        f"images, one seed; pretext and training from scratch {document['epochs']} epochs' steps, fine-tuning "
-        f"{document['tuning']}."
+        f"images, one seed, precision {document['precision']}; pretext and training from scratch {document['epochs']} "
+        f"epochs' steps, fine-tuning {document['tuning']}."
     )
 
 

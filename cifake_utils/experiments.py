@@ -21,7 +21,8 @@ from cifake_utils.weights import Weights, state_hash
 # and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end. `strong_head`: for heads on a
 # frozen backbone, fewer and larger steps. On 16,000 images held out of the training split, model 3 got 0.933 with
 # `paper`, and with `strong_head` in under half the time; 0.943 with mirror images. A weight decay of 0.3 changed
-# nothing (model 4 with cross-entropy, validation images: 0.9623 without, 0.9627 with). `max_norm` was not searched.
+# nothing (model 4 with cross-entropy, validation images: 0.9623 without, 0.9627 with). `max_norm` helps from
+# scratch and does nothing to fine-tuning (`benchmarks/choices.py`).
 PRESETS = {
     "paper": {"batch_size": 64, "learning_rate": 1e-4, "patience": 5},
     "strong": {

@@ -2,7 +2,8 @@
 
 Source: Gidaris, Singh & Komodakis, *Unsupervised Representation Learning by Predicting Image Rotations*, ICLR 2018.
 They put all four turns of an image in one batch; here every image is turned once an epoch, by an angle drawn anew,
-so that an epoch costs a quarter and a batch shows four times as many photographs.
+so that an epoch costs a quarter and a batch shows four times as many photographs. With as many steps both are as good
+(``benchmarks/choices.py``).
 """
 
 import copy

@@ -52,6 +52,7 @@ MEASURED = {
     },
     "choices": {
         "images": {"train": 8000, "val": 4000},
+        "precision": "bf16",
         "epochs": 4,
         "tuning": 2,
         "one turn": {"turns": 0.5, "real_fake": 0.75},
