@@ -149,7 +149,7 @@ def test_many_detectors_give_images_what_their_records_say_in_one_pass(few, runs
     names = ("resnet50_transfer", "resnet50_variogram", "resnet50_shuffled", "resnet50_noise", "resnet50_scratch")
     trained = {name: experiments.train_or_load(name, profile=PROFILE) for name in names}
     passes, once = [], models.Backbone.forward
-    monkeypatch.setattr(models.Backbone, "forward", lambda self, *args: passes.append(len(args[0])) or once(self, *args))
+    monkeypatch.setattr(models.Backbone, "forward", lambda self, x, *a: passes.append(len(x)) or once(self, x, *a))
     predicted = experiments.predict_images(trained, few.test.images, PROFILE.accelerator())
     assert passes == [12, 12, 12, 12]  # images and mirror images, for the frozen ones together and for the other one
     assert list(predicted) == list(names)
