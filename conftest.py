@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from cifake_utils.series import use_strict_environment
+from cifake_utils.strict import use_strict_environment
 
 # The processes that pytest-xdist starts inherit this environment, and so share one folder: what one of them has
 # computed or trained, the others find there.

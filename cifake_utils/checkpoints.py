@@ -21,12 +21,14 @@ def save(path: Path, groups: Groups, state: dict) -> None:
     """Write named groups of named tensors, and a state of JSON types, in place of what ``path`` held before."""
     clear_leftovers(path)
     tensors = {
-        f"{group}/{name}": tensor.detach().contiguous()
-        for group, members in groups.items()
-        for name, tensor in members.items()
+        f"{group}/{name}": tensor.detach() for group, members in groups.items() for name, tensor in members.items()
     }
+    # safetensors wants memory in the order of the shape, which kernels in channels_last have as (out, H, W, in).
+    moved = [key for key, tensor in tensors.items() if tensor.ndim == 4 and not tensor.is_contiguous()]
+    tensors |= {key: tensors[key].permute(0, 2, 3, 1) for key in moved}
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"state": json.dumps(state)})
+        save_file(tensors, partial, metadata={"state": json.dumps(state), "channels_last": json.dumps(moved)})
 
 
 def load(path: Path) -> tuple[Groups, dict]:
@@ -34,9 +36,11 @@ def load(path: Path) -> tuple[Groups, dict]:
     groups: Groups = {}
     try:
         with safe_open(path, "pt") as file:
+            moved = set(json.loads(file.metadata().get("channels_last", "[]")))
             for key in file.keys():
                 group, name = key.split("/", 1)
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
+                tensor = file.get_tensor(key)
+                groups.setdefault(group, {})[name] = tensor.permute(0, 3, 1, 2) if key in moved else tensor
             return groups, json.loads(file.metadata()["state"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CifakeError(

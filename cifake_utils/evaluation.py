@@ -91,6 +91,7 @@ def bootstrap_interval(
         paired=True,
         vectorized=False,
         n_resamples=1000,
+        batch=100,  # of them in memory at a time
         method="percentile",
         rng=seed,
     )

@@ -12,7 +12,19 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
+from cifake_utils import (
+    CifakeError,
+    data,
+    evaluation,
+    features,
+    losses,
+    memory,
+    models,
+    profiles,
+    records,
+    rotation,
+    training,
+)
 from cifake_utils.batches import FeatureBatches, ImageBatches
 from cifake_utils.files import locked, replacing
 from cifake_utils.weights import Weights, state_hash
@@ -203,6 +215,8 @@ def train_or_load(
                 save_file({key: value.contiguous() for key, value in model.learned_state().items()}, partial)
             records.save(record, profile.runs)
             unfinished.unlink(missing_ok=True)
+        accelerator.free_memory()  # it holds the optimiser
+        memory.trim()
         return model, record
 
 

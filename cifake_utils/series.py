@@ -3,7 +3,6 @@
 import os
 import tempfile
 import time
-from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,26 +13,9 @@ from nbclient.exceptions import CellExecutionError
 
 from cifake_utils import CifakeError, data, experiments, plots, profiles, records, results
 from cifake_utils.files import replacing
+from cifake_utils.strict import use_strict_environment
 
 NOTEBOOKS = profiles.PROJECT / "notebooks"
-
-
-def use_strict_environment(environment: MutableMapping[str, str], runs: Path) -> None:
-    """Change an environment so that every machine gives the outputs that are stored in the notebooks.
-
-    The sample profile, nothing from the caller's own data or runs, one thread a maths library, no progress bars.
-    """
-    for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "ACCELERATE_MIXED_PRECISION"):
-        environment.pop(variable, None)
-    environment |= {
-        "CIFAKE_PROFILE": "sample",
-        "CIFAKE_RUNS": str(runs),
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "TQDM_DISABLE": "1",
-        "PYTHONHASHSEED": "0",
-    }
 
 
 def run_and_report() -> None:

@@ -177,6 +177,7 @@ def fit(
                 run.save(checkpoint, key)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
     module.load_state_dict(run.best)
+    optimizer.zero_grad()  # gradients take as much memory as the module
     return history
 
 

@@ -1,12 +1,11 @@
+"""Fixtures. The process that hands out tests reads this file too: torch, and what needs it, is imported by fixtures."""
+
 import io
 import itertools
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-from cifake_utils import data
 
 
 def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
@@ -16,6 +15,15 @@ def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG" if mode == "RGBA" else "JPEG", quality=75)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory():
+    """What a file of tests has freed goes back to the system."""
+    yield
+    from cifake_utils import memory
+
+    memory.trim()
 
 
 @pytest.fixture
@@ -30,6 +38,8 @@ def runs(tmp_path, monkeypatch):
 @pytest.fixture
 def tree(tmp_path, monkeypatch, runs):
     """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class."""
+    from cifake_utils import data
+
     root, seeds = tmp_path / "cifake", itertools.count()
     for part, count in (("train", 20), ("test", 4)):
         for label in data.LABELS:
@@ -47,6 +57,10 @@ def tree(tmp_path, monkeypatch, runs):
 @pytest.fixture
 def few(monkeypatch):
     """The sample with 12 images a split."""
+    import torch
+
+    from cifake_utils import data
+
     cifake = data.load("sample")
     small = {
         split: images.subset(torch.arange(0, len(images), len(images) // 12)[:12].numpy())

@@ -72,7 +72,7 @@ def wait_until_it_answers(address: str, server: subprocess.Popen, log: Path) -> 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A JupyterLab on an empty folder with settings of its own: the folder, and an address for a notebook's name."""
+    """A JupyterLab on an empty folder with settings of its own: the folder, and the address of what it serves."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
     for name, settings in SETTINGS.items():
@@ -100,7 +100,7 @@ def lab(tmp_path_factory):
         )
     try:
         wait_until_it_answers(f"http://127.0.0.1:{port}/api/status?token={token}", server, log)
-        yield folder / "notebooks", f"http://127.0.0.1:{port}/lab/tree/{{}}?reset&token={token}"
+        yield folder / "notebooks", f"http://127.0.0.1:{port}/{{}}?token={token}"
     finally:
         server.terminate()
         server.wait(timeout=60)
@@ -125,7 +125,7 @@ def run(lab, browser):
 
     def run(name: str) -> sync_api.Page:
         copy_without_outputs(series.NOTEBOOKS / name, folder / name)
-        page.goto(address.format(name), timeout=1000 * START_SECONDS)
+        page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
         expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -136,6 +136,10 @@ def run(lab, browser):
 
     yield run
     page.close()
+    with urllib.request.urlopen(address.format("api/sessions")) as sessions:
+        for session in json.load(sessions):  # a kernel holds most of a gigabyte
+            path = f"api/sessions/{session['id']}"
+            urllib.request.urlopen(urllib.request.Request(address.format(path), method="DELETE")).close()
 
 
 class Widget:

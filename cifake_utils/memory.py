@@ -1,0 +1,17 @@
+"""Memory that is no longer used goes back to the system."""
+
+import ctypes
+import gc
+import sys
+from contextlib import suppress
+
+
+def trim() -> None:
+    """Give back what Python and, on Linux, the C library keep of freed memory.
+
+    After a training of all layers glibc holds some 600 MB that nothing uses.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,22 @@
+"""The environment of stored outputs. Imports nothing, so that the process which only hands out tests stays small."""
+
+from collections.abc import MutableMapping
+from pathlib import Path
+
+
+def use_strict_environment(environment: MutableMapping[str, str], runs: Path) -> None:
+    """Change an environment so that every machine gives the outputs that are stored in the notebooks.
+
+    The sample profile, nothing from the caller's own data or runs, one thread a maths library, no progress bars.
+    """
+    for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "ACCELERATE_MIXED_PRECISION"):
+        environment.pop(variable, None)
+    environment |= {
+        "CIFAKE_PROFILE": "sample",
+        "CIFAKE_RUNS": str(runs),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONHASHSEED": "0",
+    }
