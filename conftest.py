@@ -13,3 +13,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     atexit.register(_runs.cleanup)
     use_strict_environment(os.environ, Path(_runs.name))
+
+FIRST, LAST = "test_browser.py", "test_distributed.py"
+
+
+def pytest_collection_modifyitems(items):
+    """Hand out those that start several processes where the largest notebook isn't running beside them."""
+    items.sort(key=lambda item: (item.path.name == LAST) - (item.path.name == FIRST))

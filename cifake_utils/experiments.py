@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +205,7 @@ def train_or_load(
             model.load_state_dict(model.state_dict() | load_file(weights_file))
             return model.eval(), record
 
+        start, backbone = replace(start, state={}), replace(backbone, state={})  # the model has its own copy
         record = _train(name, seed, profile, cifake, start, model, accelerator, checkpoint=unfinished)
         record.details["trained"] = f"{backbone.name}, hash {backbone.hash}"
         if pretext:

@@ -124,13 +124,11 @@ def _fitted(backbone: Backbone, images: ImageSet, accelerator: Accelerator, path
 @torch.inference_mode()
 def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accelerator: Accelerator) -> None:
     """Take the thresholds of statistics, in place, from images."""
-    layers = {tap.stage: tap.measure for tap in statistics.values() if isinstance(tap.measure, FractalDimension)}
-    maps, backbone = {stage: [] for stage in layers}, backbone.folded().to(accelerator.device)
-    for batch in images.images[:: -(-len(images) // THRESHOLD_IMAGES)].split(BATCH_SIZE):
-        for stage, values in _maps(backbone, batch, accelerator, "layer1").items():  # where the fractal layers are
-            maps[stage].append(values.cpu())
-    for stage, layer in layers.items():
-        layer.fit(maps[stage])
+    backbone, every = backbone.folded().to(accelerator.device), -(-len(images) // THRESHOLD_IMAGES)
+    for tap in statistics.values():
+        if isinstance(tap.measure, FractalDimension):  # one map after the other: all of them would fill memory
+            batches = images.images[::every].split(BATCH_SIZE)
+            tap.measure.fit(_maps(backbone, batch, accelerator, tap.stage)[tap.stage].cpu() for batch in batches)
 
 
 def _file(folder: Path, split: str, name: str) -> Path:

@@ -171,7 +171,8 @@ def fit(
             if not math.isfinite(history.val_loss[-1]):  # the last step broke the weights
                 _raise_not_finite(history.val_loss[-1], len(steps) - 1, steps, epoch, len(train), checkpoint)
             if history.val_loss[-1] <= min(history.val_loss):
-                history.best_epoch, run.best = epoch, copy.deepcopy(module.state_dict())
+                history.best_epoch = epoch
+                run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
                 run.save(checkpoint, key)
@@ -214,6 +215,11 @@ class _Run:
     history: History
     best: dict[str, torch.Tensor]
 
+    def keep(self, state: dict[str, torch.Tensor]) -> None:
+        """Take these weights as the best ones."""
+        for name, value in state.items():
+            self.best[name].copy_(value)
+
     def save(self, path: Path, key: str) -> None:
         optimizer = self.optimizer.state_dict()
         moments = {f"{row}/{name}": value for row, state in optimizer["state"].items() for name, value in state.items()}
@@ -240,7 +246,7 @@ class _Run:
             return
         self.module.load_state_dict(tensors["module"])
         self.loss.load_state_dict(tensors.get("loss", {}))
-        self.best = tensors["best"]
+        self.keep(tensors["best"])
         self.history = History(**state["history"])
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
