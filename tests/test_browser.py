@@ -42,9 +42,14 @@ CONTENT = """async image => {
 }"""
 
 
-def copy_without_outputs(source: Path, target: Path) -> None:
-    """Copy a notebook with no cell hidden, and without outputs: whatever the browser shows was made by the run."""
+def copy_without_outputs(source: Path, target: Path, last: str) -> None:
+    """Copy a notebook up to the first cell that holds ``last``, with no cell hidden, and without outputs.
+
+    Whatever the browser shows was made by the run.
+    """
     notebook = nbformat.read(source, as_version=4)
+    end = next(number for number, cell in enumerate(notebook.cells, 1) if last in cell.source)
+    notebook.cells = notebook.cells[:end]
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -119,12 +124,12 @@ def browser():
 
 @pytest.fixture
 def run(lab, browser):
-    """Function that opens a notebook, runs all its cells, and returns the page when they are done."""
+    """Function that opens a notebook up to a cell, runs all of it, and returns the page when that is done."""
     folder, address = lab
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
 
-    def run(name: str) -> sync_api.Page:
-        copy_without_outputs(series.NOTEBOOKS / name, folder / name)
+    def run(name: str, last: str) -> sync_api.Page:
+        copy_without_outputs(series.NOTEBOOKS / name, folder / name, last)
         page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
         expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
         page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -194,7 +199,7 @@ def dragged(page: sync_api.Page, slider: sync_api.Locator):
 
 
 def test_quiz(run):
-    page = run("01_explore_cifake.ipynb")
+    page = run("01_explore_cifake.ipynb", "real_or_rendered(")
     buttons = {REAL: page.get_by_role("button", name="photograph"), FAKE: page.get_by_role("button", name="rendered")}
     quiz = Widget(buttons[REAL])
     message = quiz.box.get_by_text(" right")
@@ -218,7 +223,7 @@ def test_quiz(run):
 
 
 def test_box_size_slider(run):
-    page = run("02_box_counting.ipynb")
+    page = run("02_box_counting.ipynb", "box_counting_explorer()")
     slider = find_slider(page, "box size")
     explorer = Widget(slider)
     message = explorer.box.get_by_text(re.compile(r"[0-9,]+ boxes of "))
