@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from cifake_utils.strict import use_strict_environment
 
@@ -27,10 +27,19 @@ LARGE = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep every file whole in one process, and those in `LARGE` in the same."""
+    """Put the files in `LARGE` first, in their order."""
     place = {name: number for number, name in enumerate(LARGE)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("large" if item.path.name in place else item.path.name))
+
+
+class WholeFiles(LoadFileScheduling):
+    """Keeps every file in one process, and those in `LARGE` in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = super()._split_scope(nodeid)
+        return "large" if path.rsplit("/", 1)[-1] in LARGE else path
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return WholeFiles(config, log)
