@@ -22,8 +22,8 @@ LARGE = (
     "test_browser.py",
     "03_resnet50_from_scratch.ipynb",
     "07_self_supervised_rotation.ipynb",
-    "test_training.py",
     "test_distributed.py",
+    "test_training.py",
 )
 
 

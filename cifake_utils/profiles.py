@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from cifake_utils import CifakeError
 
@@ -63,7 +63,8 @@ class Profile:
         gpu = torch.cuda.is_available() and not self.cpu
         torch.backends.cudnn.benchmark = gpu  # batches have one shape, the last of an epoch excepted
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else None
-        return Accelerator(cpu=self.cpu, mixed_precision=precision)
+        one_copy = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # of the gradients, not two
+        return Accelerator(cpu=self.cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
 
 
 PROFILES = {

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifake_utils import memory
+
 
 def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
     """Return a JPEG (PNG for RGBA) of random pixels."""
@@ -21,8 +23,6 @@ def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
 def _memory():
     """What a file of tests has freed goes back to the system."""
     yield
-    from cifake_utils import memory
-
     memory.trim()
 
 
