@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from scipy.stats import binomtest, bootstrap, rankdata
+from scipy.stats import binned_statistic, binomtest, bootstrap, rankdata
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -16,7 +15,6 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
-from torchmetrics.functional.classification import binary_calibration_error
 
 from cifake_utils.data import FAKE, REAL
 
@@ -59,6 +57,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
     decided = (p > threshold).astype(int)
     false_alarms, hits, _ = roc_curve(y, p)
     equal = np.abs(false_alarms - (1 - hits)).argmin()
+    gaps = binned_statistic(p, y - p, "sum", bins=15, range=(0, 1)).statistic
     clipped = p.clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
     values = {
         "accuracy": accuracy_score(y, decided),
@@ -69,7 +68,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
         "ap": average_precision_score(y, p),
         "eer": (false_alarms[equal] + 1 - hits[equal]) / 2,
         "log_loss": log_loss(y, clipped),
-        "ece": binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y), n_bins=15),
+        "ece": np.abs(gaps).sum() / len(p),
         "brier": brier_score_loss(y, p),
     }
     return {name: float(value) for name, value in values.items()}
