@@ -17,11 +17,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     use_strict_environment(os.environ, Path(_runs.name))
 
 # They take most memory, so none runs beside another: one process gets them all, in this order, and starts with them.
-# The last two start processes of their own.
+# The last three start processes of their own.
 LARGE = (
-    "test_browser.py",
     "03_resnet50_from_scratch.ipynb",
     "07_self_supervised_rotation.ipynb",
+    "test_browser.py",
     "test_distributed.py",
     "test_training.py",
 )

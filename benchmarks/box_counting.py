@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.measuring import seconds
 from cifake_utils import data, fractal, fractal_widgets, shapes
+from cifake_utils.features import BATCH_SIZE
 from cifake_utils.models import Backbone
 
 
@@ -73,7 +74,7 @@ def counters() -> list[dict]:
 
 
 @torch.inference_mode()
-def layer(images: int = 250) -> dict:
+def layer(images: int = BATCH_SIZE) -> dict:
     backbone = Backbone().eval().to(memory_format=torch.channels_last)
     batch = torch.randn(images, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     maps = backbone(batch)

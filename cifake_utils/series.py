@@ -69,6 +69,7 @@ def run(folder: Path) -> dict[str, float]:
             notebook,
             timeout=None,
             kernel_name="python3",
+            coalesce_streams=True,  # else what is printed comes in pieces, other ones every time
             resources={"metadata": {"path": NOTEBOOKS}},
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
