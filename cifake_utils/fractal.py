@@ -175,7 +175,7 @@ def _as_surfaces(gray: np.ndarray | torch.Tensor, least: int) -> torch.Tensor:
             f"{tuple(surfaces.shape)}."
         )
     surfaces = surfaces if surfaces.is_floating_point() else surfaces.float()
-    if not surfaces.isfinite().all():
+    if surfaces.numel() and not torch.stack(surfaces.aminmax()).isfinite().all():  # two values tell it of all
         raise CifakeError("The grey surface holds values that are not finite (NaN or infinity).")
     return surfaces
 

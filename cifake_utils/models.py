@@ -62,9 +62,9 @@ class Backbone(ResNet):
         maps = {"stem": self.relu(self.bn1(self.conv1(images)))}
         x = self.maxpool(maps["stem"])
         for name in ("layer1", "layer2", "layer3", "layer4"):
-            maps[name] = x = getattr(self, name)(x)
-            if name == last:
+            if last in maps:
                 break
+            maps[name] = x = getattr(self, name)(x)
         return maps
 
     def folded(self) -> "Backbone":
