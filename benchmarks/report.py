@@ -149,10 +149,11 @@ def choices(document: dict) -> str:
 
 
 def series(document: dict) -> str:
-    """The whole series in the sample profile, on one thread."""
-    seconds = document["notebooks"]
-    rows = [[name, short(value)] for name, value in seconds.items()] + [["all", short(sum(seconds.values()))]]
-    return table(["lesson", "s"], rows)
+    """The whole series in the profiles sample (on one thread, as in the tests) and lesson, with all trainings."""
+    seconds = document["profiles"]
+    rows = [[name, *(short(times[name]) for times in seconds.values())] for name in seconds["sample"]]
+    rows.append(["all", *(short(sum(times.values())) for times in seconds.values())])
+    return table(["lesson", *(f"{profile}, s" for profile in seconds)], rows)
 
 
 def draw_step(path: Path = FOLDER / "step.png") -> None:

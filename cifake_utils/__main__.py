@@ -4,18 +4,21 @@ import argparse
 import os
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results, series
+from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m cifake_utils", description=__doc__)
-    main.add_argument("--profile", choices=profiles.PROFILES, help="instead of CIFAKE_PROFILE")
-    commands = main.add_subparsers(dest="command", required=True)
+    anywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    anywhere.add_argument("--profile", choices=profiles.PROFILES, help="instead of CIFAKE_PROFILE")
+    with_profile = partial(argparse.ArgumentParser, parents=[anywhere])
+    main = with_profile(prog="python -m cifake_utils", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True, parser_class=with_profile)
 
     data_parser = commands.add_parser("data", help="download, check or describe CIFAKE")
-    actions = data_parser.add_subparsers(dest="action", required=True)
+    actions = data_parser.add_subparsers(dest="action", required=True, parser_class=with_profile)
     fetch = actions.add_parser("fetch", help="download CIFAKE; goes on where an earlier download stopped")
     fetch.add_argument("--source", choices=("huggingface", "kaggle"), default="huggingface")
     actions.add_parser("verify", help="check counts and every file of CIFAKE")
@@ -80,7 +83,7 @@ def print_error(message: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    if options.profile:
+    if "profile" in options:
         os.environ["CIFAKE_PROFILE"] = options.profile
     try:
         if options.command != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -104,10 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
             print_report(*prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
             print(results.table())
-        elif options.store:
-            series.store()
         else:
-            series.run_and_report()
+            from cifake_utils import series  # nbformat takes three seconds to import
+
+            if options.store:
+                series.store()
+            else:
+                series.run_and_report()
     except CifakeError as error:
         print_error(str(error))
         return 1

@@ -69,7 +69,8 @@ class Backbone(ResNet):
 
     def folded(self) -> "Backbone":
         """Return a copy for eval mode alone: each batch norm is part of the convolution before it, which saves time."""
-        backbone = copy.deepcopy(self)
+        values = {id(value): value for value in (*self.parameters(), *self.buffers())}
+        backbone = copy.deepcopy(self, values)  # all but the values, since all of those are replaced
         for module in list(backbone.modules()):
             children = dict(module.named_children())
             for before, after in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):

@@ -8,7 +8,7 @@ def use_strict_environment(environment: MutableMapping[str, str], runs: Path) ->
     """Change an environment so that every machine gives the outputs that are stored in the notebooks.
 
     The sample profile, nothing from the caller's own data or runs, one thread a maths library, no progress bars. And
-    on Linux tensors above 1 MiB go back to the system as soon as they are freed, so that tests need less memory.
+    on Linux tensors above 8 MiB go back to the system as soon as they are freed, so that tests need less memory.
     """
     for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "ACCELERATE_MIXED_PRECISION"):
         environment.pop(variable, None)
@@ -20,5 +20,5 @@ def use_strict_environment(environment: MutableMapping[str, str], runs: Path) ->
         "OPENBLAS_NUM_THREADS": "1",
         "TQDM_DISABLE": "1",
         "PYTHONHASHSEED": "0",
-        "MALLOC_MMAP_THRESHOLD_": str(2**20),  # read by glibc when a process starts
+        "MALLOC_MMAP_THRESHOLD_": str(2**23),  # read by glibc when a process starts
     }

@@ -1,6 +1,5 @@
 """One training loop for every model."""
 
-import copy
 import hashlib
 import json
 import math
@@ -119,7 +118,7 @@ def fit(
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
     rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
-    run = _Run(module, own, optimizer, rates, History(), copy.deepcopy(module.state_dict()))
+    run = _Run(module, own, optimizer, rates, History())
     settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
     key = _key(settings, module, loss, train, val) if checkpoint else ""
 
@@ -157,6 +156,7 @@ def fit(
                 bar.update(size)
                 if len(steps) % CHECK_EVERY == 0:
                     _require_finite(steps, epoch, len(train), checkpoint)
+            stepper.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
             _require_finite(steps, epoch, len(train), checkpoint)
             sums = accelerator.reduce(sum(losses.double() * count for losses, count, _ in steps), "mean")
             mean, *means = sums.mul(train.processes).div(images).tolist()
@@ -177,8 +177,8 @@ def fit(
             if checkpoint and accelerator.is_main_process:
                 run.save(checkpoint, key)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
-    module.load_state_dict(run.best)
-    optimizer.zero_grad()  # gradients take as much memory as the module
+    if run.best:  # there is none without an epoch
+        module.load_state_dict(run.best)
     return history
 
 
@@ -213,12 +213,15 @@ class _Run:
     optimizer: torch.optim.Optimizer
     rates: lr_scheduler.LRScheduler
     history: History
-    best: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def keep(self, state: dict[str, torch.Tensor]) -> None:
-        """Take these weights as the best ones."""
+        """Take a copy of these weights as the best ones."""
         for name, value in state.items():
-            self.best[name].copy_(value)
+            if name in self.best:
+                self.best[name].copy_(value)
+            else:
+                self.best[name] = value.clone()
 
     def save(self, path: Path, key: str) -> None:
         optimizer = self.optimizer.state_dict()

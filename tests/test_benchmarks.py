@@ -60,7 +60,12 @@ MEASURED = {
         "resnet50_scratch": {"5.0": 0.875, "None": 0.8},
         "resnet50_finetuned": {"5.0": 0.9, "None": 0.95},
     },
-    "series": {"notebooks": {"01_explore_cifake": 20.0, "02_box_counting": 30.0}},
+    "series": {
+        "profiles": {
+            "sample": {"01_explore_cifake": 20.0, "02_box_counting": 30.0},
+            "lesson": {"01_explore_cifake": 25.0, "02_box_counting": 35.0},
+        }
+    },
 }
 
 
@@ -90,7 +95,7 @@ def test_tables(measured):
     assert "| ImageFolder | 20 | 900 MB |" in text
     assert "| 12,000 | 2.5 | 0.2 | 20 | 0.3 | 37 MB | 98 MB | 300 MB |" in text
     assert "| from scratch: gradient limited to a length of 5, or not | 0.875 | 0.800 |" in text
-    assert "| all | 50 |" in text
+    assert "| all | 50 | 60 |" in text
     assert text.count("2026-01-02, a machine, 2 threads, torch 2.9") == 6
 
 

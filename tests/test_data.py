@@ -254,8 +254,10 @@ def test_command_line_prints_one_paragraph(tree, monkeypatch, capsys):
 
 
 def test_command_line_verify_and_info(tree, monkeypatch, capsys):
-    assert __main__.main(["--profile", "full", "data", "info"]) == 0
-    assert "automobile" in capsys.readouterr().out
+    for arguments in ("--profile full data info", "data --profile full info", "data info --profile full"):
+        monkeypatch.setenv("CIFAKE_PROFILE", "sample")
+        assert __main__.main(arguments.split()) == 0
+        assert "automobile" in capsys.readouterr().out
     (tree / "test" / "REAL" / "0001.jpg").write_bytes(b"text")
     assert __main__.main(["--profile", "full", "data", "verify"]) == 1
     assert "0001.jpg is not an image" in capsys.readouterr().out
