@@ -30,6 +30,7 @@ def few(monkeypatch, runs):
     }
     small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
     monkeypatch.setattr(data, "load", lambda profile=None: small)
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: small.hash)
     short = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
     monkeypatch.setitem(profiles.PROFILES, "sample", short)
     return small
@@ -83,7 +84,7 @@ def test_best_run_is_chosen_by_validation_among_those_that_fit(few, runs, monkey
         patch.setattr(experiments, "finished", lambda profile: found)
         assert experiments.trained()[1].model == "resnet50_fractal"
         assert experiments.trained("resnet50_transfer")[1].model == "resnet50_transfer"
-    monkeypatch.setattr(data, "load", lambda profile=None: dataclasses.replace(few, hash="other"))
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: "other")
     assert not experiments.finished()
     with pytest.raises(CifakeError, match="other data"):
         experiments.trained()
