@@ -34,12 +34,9 @@ class DamagedFile(CifakeError):
 
 
 def file_checksum(path: Path) -> str:
-    """Return 32 hexadecimal digits over the bytes of a file."""
-    checksum = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            checksum.update(block)
-    return checksum.hexdigest()
+    """Return 32 hexadecimal digits over the bytes of a file. It is mapped, which is faster than reading it."""
+    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+    return xxhash.xxh3_128(content).hexdigest()
 
 
 def tensor_bytes(tensor: torch.Tensor) -> np.ndarray:
