@@ -340,26 +340,30 @@ def finished(profile: str | profiles.Profile | None = None) -> list[records.Reco
     Those of a profile (default: the active one), on its data and weights, with today's models and hyper-parameters:
     their `recipe` is that of `train_or_load` but for ``computation``.
     """
-    return [record for record, others in _runs(profiles.resolve(profile)) if not others]
+    runs, _ = _runs(profiles.resolve(profile))
+    return [record for record, others in runs if not others]
 
 
-def _runs(profile: profiles.Profile) -> list[tuple[records.Record, list[str]]]:
-    """Return all runs of a profile that have weights, and in what they differ from what would be trained now."""
+def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, list[str]]], dict[str, Weights]]:
+    """Return all runs of a profile that are whole, with what they differ in from what would be trained now.
+
+    And the weights, by name of the model, that these models start from.
+    """
     found = map(_read_with_files, sorted(profile.runs.glob("*-seed*.json")))
     runs = [record for record, missing in found if not missing and record.model in EXPERIMENTS]
     if not runs:
-        return []
+        return [], {}
     data_hash, accelerator = data.load_hash(profile), profile.accelerator()
     architectures = {record.model: EXPERIMENTS[record.model].model or record.model for record in runs}
     one_of_each = {models.MODELS[name].start: name for name in architectures.values()}
-    hashes = {start: models.starting_weights(name, profile).hash for start, name in one_of_each.items()}
+    loaded = {start: models.starting_weights(name, profile) for start, name in one_of_each.items()}
+    starts = {name: loaded[models.MODELS[model].start] for name, model in architectures.items()}
     compared = []
     for record in runs:
-        start = hashes[models.MODELS[architectures[record.model]].start]
-        wanted = recipe(record.model, record.seed, profile, data_hash, start, accelerator)
+        wanted = recipe(record.model, record.seed, profile, data_hash, starts[record.model].hash, accelerator)
         others = [name for name in differences(record.recipe, wanted) if "computation." not in name]
         compared.append((record, others))
-    return compared
+    return compared, starts
 
 
 def trained(
@@ -380,26 +384,26 @@ def trained(
             f"{name} is a control that gets something else in place of an image's dimensions: what it says of an image "
             f"is not about that image alone. Choose a model without that, such as {EXPERIMENTS[name].model}."
         )
+    found, starts = _runs(profile)
     runs = [
         record
-        for record in finished(profile)
-        if (record.model == name if name else _experiment(record.model).dimensions == "measured")
+        for record, others in found
+        if not others and (record.model == name if name else _experiment(record.model).dimensions == "measured")
     ]
     if not runs:
-        raise CifakeError(_no_run(name, profile))
+        raise CifakeError(_no_run(name, profile, found))
     best = max(runs, key=lambda record: record.metrics["val"]["accuracy"])
-    start = models.starting_weights(EXPERIMENTS[best.model].model or best.model, profile)
-    return _load(best, profile.runs / f"{best.name}.json", start), best
+    return _load(best, profile.runs / f"{best.name}.json", starts[best.model]), best
 
 
-def _no_run(name: str | None, profile: profiles.Profile) -> str:
+def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, list[str]]]) -> str:
     """Return why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
     what = f"no finished run of {name}" if name else "no trained model"
     where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
     if any((profile.runs / "unfinished").glob(f"{name or '*'}-seed*.safetensors")):
         return f"{where} A training was stopped before its end; it goes on with {command}."
-    others = [(record, differences) for record, differences in _runs(profile) if name in (None, record.model)]
+    others = [(record, names) for record, names in found if names and name in (None, record.model)]
     if others:
         record, names = others[0]
         return (
