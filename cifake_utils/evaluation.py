@@ -216,7 +216,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return P(FAKE), float64, after dividing its log odds by a temperature: above 1 less certain, the same order.
 
-    A `ValueError` for probabilities outside 0 to 1 or not numbers, and for a temperature that is not above 0 or infinite.
+    A `ValueError` for probabilities outside 0 to 1 or not numbers, and for a temperature not above 0 or infinite.
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"a temperature of {temperature}; expected one above 0, and finite")
