@@ -65,7 +65,7 @@ def disc(side: int) -> np.ndarray:
     return rows**2 + columns**2 <= (side / 2) ** 2
 
 
-def errors(masks: Iterable[np.ndarray], dimensions: Iterable[float]) -> dict[str, dict[str, float]]:
+def errors(masks: Iterable[np.ndarray], dimensions: Iterable[float]) -> dict:
     """Return how far both choices of box sizes are off: the largest error and the root mean square of all."""
     pairs = list(zip(masks, dimensions, strict=False))
     result = {"maps": len(pairs)}

@@ -21,7 +21,7 @@ LEAST_SCALES = 3
 Array = np.ndarray | torch.Tensor | Sequence
 
 
-def _whole_numbers(values: Sequence[int], what: str, least: int, most: int, count: int = 1) -> list[int]:
+def _whole_numbers(values: Sequence[int], what: str, least: int, most: float = inf, count: int = 1) -> list[int]:
     """Return sizes, lags and the like as a list of int; a `CifakeError` where they are not what they must be."""
     try:
         given = list(values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else values)
@@ -30,8 +30,9 @@ def _whole_numbers(values: Sequence[int], what: str, least: int, most: int, coun
     numbers = [v for v in given if isinstance(v, Real) and not isinstance(v, bool) and least <= v <= most]
     whole = {int(v) for v in numbers if v % 1 == 0}
     if len(whole) < max(count, len(given)):
+        end = "up" if most == inf else f"to {most}"
         raise CifakeError(
-            f"Found {what} {values!r}. Expected whole numbers from {least} to {most}, at least {count} and none twice."
+            f"Found {what} {values!r}. Expected whole numbers from {least} {end}, at least {count} and none twice."
         )
     return [int(v) for v in given]
 
@@ -49,9 +50,7 @@ def _as_tensor(array: Array, what: str, least: int) -> torch.Tensor:
         except ValueError:  # rows of different lengths
             values = np.empty(0, object)
         if values.dtype.kind not in "biuf":
-            raise CifakeError(
-                f"A {what} needs numbers in rows of one length; this one is {type(array).__name__} of others."
-            )
+            raise CifakeError(f"A {what} needs numbers in rows of one length; found values of type {values.dtype}.")
         long = values.dtype.kind == "f" and values.itemsize > 8
         kind = np.dtype(np.float64) if long else values.dtype.newbyteorder("=")
         steps_fit = all(step >= 0 and step % values.itemsize == 0 for step in values.strides)
@@ -185,8 +184,9 @@ def default_sizes(height: int, width: int) -> list[int]:
     Raises
     ------
     CifakeError
-        A shorter side of less than 8 pixels, which leaves fewer than three sizes.
+        A side that is not a whole number, or a shorter side of less than 8 pixels, which leaves fewer than three sizes.
     """
+    height, width = (_whole_numbers([side], "side of a map", 1)[0] for side in (height, width))
 
     def misfit(size: int, power: int) -> tuple[int, float]:
         return -(-height // size) * -(-width // size) * size**2, max(size / power, power / size)
@@ -267,11 +267,9 @@ def _as_surfaces(gray: Array, least: int) -> torch.Tensor:
         surfaces = torch.where(above < 0, above + 2.0**64, above)  # differences beyond 2⁶³ come out as negative
     elif surfaces.dtype != torch.float64:
         surfaces = surfaces.double() if surfaces.dtype in (torch.int32, torch.uint32) else surfaces.float()
-    half = (surfaces.amax((-2, -1), keepdim=True) / 2 - surfaces.amin((-2, -1), keepdim=True) / 2).double()
+    half = surfaces.amax((-2, -1), keepdim=True) / 2 - surfaces.amin((-2, -1), keepdim=True) / 2
     extreme = (half > 0) & ((half < 2.0**-40) | (half > 2.0**40))
-    if extreme.any():
-        surfaces = (surfaces / torch.where(extreme, half, 1)).to(surfaces.dtype)
-    return surfaces
+    return surfaces / torch.where(extreme, half, 1) if extreme.any() else surfaces
 
 
 def _returned(values: torch.Tensor, like: Array) -> float | np.ndarray | torch.Tensor:
@@ -338,7 +336,8 @@ def variogram_dimension(gray: Array, lags: Sequence[int] | None = None) -> float
 
     A surface that repeats itself after d pixels has no increments at that lag, hence no logarithm: the slope is that
     of the other lags. Where fewer than three are left, the increments have stopped growing within a few pixels, as
-    those of noise have, and the result is 3. A checkerboard, stripes and every other pattern of period 2 have 3.
+    those of noise have, and the result is 3: for a checkerboard, for stripes of one pixel, for all that repeats itself
+    after two.
 
     Parameters
     ----------
@@ -423,7 +422,8 @@ class FractalDimension(nn.Module):
     (N, C, H, W) to float32 (N, C), or (N, 2 C) with the variogram dimension of every channel behind. A pixel belongs
     to the set where its channel exceeds a threshold of its own: softly, sigmoid((x − threshold) / (scale ·
     temperature)), so that gradients flow, or hard. Boxes do not overlap; a box is as occupied as its most occupied
-    pixel. Fewer than one occupied box counts as one, so that an empty map has dimension 0, as a point has.
+    pixel. Their sizes are the powers of two up to half the shorter side, each made of the one before by pooling. Fewer
+    than one occupied box counts as one, so that an empty map has dimension 0, as a point has.
 
     ``threshold`` and ``scale``, float32 (C,), are the mean and standard deviation of each channel over *training*
     images: buffers, set once by `fit` and saved with the model. So an image's output never depends on its batch-mates.

@@ -379,7 +379,10 @@ def test_default_sizes_lie_near_powers_of_two_and_are_these_where_they_fit():
         expected = [2**k for k in range(power)]
         assert fractal.default_sizes(2**power, 2**power) == expected
         assert fractal.default_sizes(2**power, 3 * 2**power) == expected
-    assert fractal.default_sizes(33, 33) == [1, 2, 3, 11, 17]
+    assert fractal.default_sizes(33, np.int64(33)) == [1, 2, 3, 11, 17]
+    for side in (33.5, np.nan, None, True, "33", -33):
+        with pytest.raises(CifakeError, match="Expected whole numbers from 1 up"):
+            fractal.default_sizes(side, 33)
     assert fractal.default_sizes(729, 729) == [1, 2, 3, 9, 17, 27, 81, 146, 243]
     for side in range(8, 200):
         for power, size in enumerate(fractal.default_sizes(side, side + 5)):
