@@ -458,6 +458,10 @@ class FractalDimension(nn.Module):
         self.register_buffer("threshold", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
+    def options(self) -> dict:
+        """Return what the dimensions depend on besides the thresholds: JSON types."""
+        return {"temperature": self.temperature, "hard": self.hard, "variogram": self.variogram}
+
     @torch.no_grad()
     def fit(self, batches: Iterable[torch.Tensor]) -> "FractalDimension":
         """Take mean and standard deviation of every channel from batches (N, C, H, W) of training maps."""

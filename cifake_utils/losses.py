@@ -123,6 +123,10 @@ class CombinedLoss(nn.Module):
         self.free = nn.Parameter(torch.ones(3) if naive else torch.zeros(3))
         self.register_buffer("floors", torch.tensor(floors))
 
+    def options(self) -> dict:
+        """Return what the loss depends on besides its free numbers, defaults included: JSON types."""
+        return {"sign": self.sign, "floors": [round(floor, 6) for floor in self.floors.tolist()], "naive": self.naive}
+
     def weights(self) -> torch.Tensor:
         """Return α, β and γ: shape (3,)."""
         if self.naive:

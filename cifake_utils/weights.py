@@ -1,6 +1,5 @@
 """Pre-trained ResNet50 weights: the offline backbone in ``assets/``, a local file, or torchvision's ImageNet ones."""
 
-import hashlib
 import pickle
 import struct
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from cifake_utils import CifakeError, profiles
+from cifake_utils import CifakeError, profiles, verified
+from cifake_utils.fingerprint import state_hash
 
 OFFLINE = Path(__file__).parent / "assets" / "backbone_cifar10_int8.safetensors"
 SCALE = ".scale"  # suffix of the tensor that holds an int8 weight's scales
@@ -67,15 +67,6 @@ def dequantise(state: StateDict) -> StateDict:
     }
 
 
-def state_hash(state: StateDict) -> str:
-    """Return 16 hexadecimal digits of SHA-256 over the names and values of a state dict."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
-
-
 def read_file(path: Path) -> StateDict:
     """Return the state dict in a ``.safetensors`` or ``.pth`` file; nothing in the file is executed."""
     if not path.is_file():
@@ -114,7 +105,7 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
 def load_offline() -> Weights:
     """Return the offline backbone."""
     name = "offline backbone (ResNet50, CIFAR-10 object classes)"
-    return _weights(dequantise(load_file(OFFLINE)), name)
+    return _weights(dequantise(load_file(verified.shipped(OFFLINE))), name)
 
 
 def _weights(state: StateDict, name: str) -> Weights:
