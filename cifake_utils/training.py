@@ -16,6 +16,7 @@ from torch.optim import lr_scheduler
 from cifake_utils import CifakeError, checkpoints, progress
 from cifake_utils.batches import ImageBatches, epoch_seed
 from cifake_utils.fingerprint import recipe_hash
+from cifake_utils.losses import CombinedLoss, require_two_classes
 
 Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
@@ -106,11 +107,14 @@ def fit(
     Raises
     ------
     CifakeError
-        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule. Fewer than two
-        images of a batch for each process; a loss with parameters of its own on batches that processes share.
+        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule; labels other than 0
+        and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a loss with parameters of
+        its own on batches that processes share.
     """
     if schedule not in SCHEDULES:
         raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+    if isinstance(loss, CombinedLoss):
+        require_two_classes(train.labels)
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]

@@ -268,6 +268,13 @@ def test_loop_never_waits_for_the_device(monkeypatch, combined):
     assert all(count > 0 for count in counts[0])
 
 
+def test_the_combined_loss_is_given_labels_of_two_classes_alone():
+    train = few_images(24, 0)
+    train.labels[5] = -100  # which cross-entropy would leave out without a word
+    with pytest.raises(CifakeError, match="label -100"):
+        run_small(train=train)
+
+
 def test_compiled_training_is_the_same(monkeypatch, tmp_path):
     plain, state = run_small()
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one setting a process
