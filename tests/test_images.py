@@ -163,14 +163,14 @@ def test_as_many_images_are_decoded_at_once_as_there_is_room_for(tmp_path, monke
     for number in range(6):
         half_red().save(tmp_path / f"{number}.png")
     monkeypatch.setattr(memory, "trim", lambda: None)
-    decoding, most, both, pixels_of = [], [], threading.Event(), images._pixels
+    decoding, most, both, pixels_of, patience = [], [], threading.Event(), images._pixels, 10
 
     def watched(image):
         decoding.append(1)
         most.append(len(decoding))
         if len(decoding) > 1:
             both.set()
-        both.wait(0.02)
+        both.wait(patience)
         try:
             return pixels_of(image)
         finally:
@@ -182,6 +182,7 @@ def test_as_many_images_are_decoded_at_once_as_there_is_room_for(tmp_path, monke
     assert max(most) > 1
     most.clear()
     both.clear()
+    patience = 0.02
     monkeypatch.setattr(images, "PIXELS_AT_ONCE", 64 * 64)
     images.read_folder(tmp_path)
     assert max(most) == 1
