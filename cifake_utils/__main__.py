@@ -8,7 +8,7 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results
+from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +81,8 @@ def report_problems(problems: list[str]) -> int:
 
 
 def print_error(message: str) -> None:
-    print(textwrap.fill(message, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+    text = filenames.escaped(" ".join(message.split()))  # a file's name in it could command the terminal
+    print(textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,6 +7,9 @@ smaller than that are enlarged in blocks). 16-bit grey is divided by 257; of an 
 colour profiles are not applied. Then it is compressed as all of CIFAKE is, so that the last compression is one and
 the same; of an earlier one, in a JPEG file, traces may remain. A file that already is a 32×32 RGB JPEG with these
 settings is taken as it is.
+
+Memory is bounded by `PIXELS_AT_ONCE`: what is larger is decoded alone, a JPEG file at a half to an eighth of its size,
+and converted row by row of the result.
 """
 
 import io

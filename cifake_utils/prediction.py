@@ -110,7 +110,9 @@ def predict(
     paths = list(dict.fromkeys(map(Path, paths)))
     folder = Path(folder or profile.runs / "predictions")
     if folder.exists() and not folder.is_dir():
-        raise CifakeError(f"{folder} is a file. Expected the name of a folder, old or new, to write pictures into.")
+        raise CifakeError(
+            f"{filenames.escaped(folder)} is a file. Expected the name of a folder, old or new, to write pictures into."
+        )
     # A picture takes the place of an older one, but not of an image that it is asked to score.
     there = os.path.realpath(folder)
     taken = {filenames.same(path.name) for path in paths if os.path.realpath(path.parent) == there}
@@ -126,6 +128,7 @@ def predict(
         write(line)
     with progress.bar(desc="predicting", total=len(paths), shown=len(paths) > 1) as bar:
         for found in itertools.chain([first], batches):
+            bar.total = len(paths) - len(problems)
             pixels = torch.stack(list(found.values()))
             raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
             scaled = evaluation.with_temperature(raw, temperature)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cifake_utils import CifakeError, batches, data, experiments, images, models, prediction, profiles
-from cifake_utils.__main__ import main
+from cifake_utils.__main__ import main, print_error
 
 
 def save(path, seed=0, size=(48, 40)):
@@ -183,6 +183,11 @@ def test_names_of_any_kind_get_a_row_and_a_picture(brightness, tmp_path, capsys)
     rows = [line for line in captured.out.splitlines() if line.startswith(str(tmp_path))]
     assert len(rows) == len(names) == len(list(out.iterdir())) and not captured.err
     assert all(row.isprintable() and Path(row.split()[-1]).is_file() for row in rows)
+
+
+def test_errors_do_not_command_the_terminal(capsys):
+    print_error("a\x1b[2J\udcff is\n not there")
+    assert capsys.readouterr().err == "a\\x1b[2J\\udcff is not there\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1251", "cp932"])
