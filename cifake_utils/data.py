@@ -475,7 +475,7 @@ def fetch(source: str = "huggingface") -> Path:
 
     An interrupted download goes on where it stopped. Raises `CifakeError` where the source can't be reached.
     """
-    folder = download_folder()
+    folder = profiles.writable(download_folder())
     if source == "kaggle":
         try:
             import kagglehub

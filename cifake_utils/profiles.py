@@ -1,15 +1,27 @@
 """Profiles: which data, which pre-trained weights, how long. A notebook chooses none of these itself."""
 
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from cifake_utils import CifakeError
 
-PROJECT = Path(__file__).resolve().parent.parent
+
+def _checkout(folder: Path) -> Path | None:
+    """Return ``folder`` where it is a clone of this project, None where it is not (``site-packages``, say)."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or another program's
+        return None
+    return folder if project == "cifake-utils" else None
+
+
+PROJECT = _checkout(Path(__file__).resolve().parent.parent)  # None where the package was installed from a wheel
 
 
 @dataclass(frozen=True)
@@ -97,12 +109,54 @@ def resolve(profile: str | Profile | None) -> Profile:
 def folder_from(variable: str) -> Path | None:
     """Return the path an environment variable holds, None where it is unset.
 
-    A relative path starts at the project's folder, so that it means the same in a terminal and in a notebook.
+    In a clone a relative path starts at the project's folder, so that it means the same in a terminal and in a
+    notebook; where the package was installed from a wheel it starts at the current folder.
     """
     value = os.environ.get(variable)
-    return PROJECT / Path(value).expanduser() if value else None
+    if not value:
+        return None
+    try:
+        return (PROJECT or Path.cwd()) / Path(value).expanduser()
+    except RuntimeError:
+        raise CifakeError(f"{variable} is {value!r}: there is no such user's folder. Set it to a whole path.") from None
 
 
 def runs_folder() -> Path:
-    """Return the folder for everything that running the series makes (``CIFAKE_RUNS``, default ``runs/``)."""
-    return folder_from("CIFAKE_RUNS") or PROJECT / "runs"
+    """Return the folder for everything that running the series makes: ``CIFAKE_RUNS``.
+
+    By default ``runs/`` in a clone, and the user's cache folder where the package was installed from a wheel.
+    """
+    default = PROJECT / "runs" if PROJECT else platformdirs.user_cache_path("cifake", appauthor=False)
+    return folder_from("CIFAKE_RUNS") or default
+
+
+def writable(folder: Path) -> Path:
+    """Return a folder of `runs_folder` that new files can be put into, made first where it is missing.
+
+    Raises
+    ------
+    CifakeError
+        It can't be made, or this user may not write to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".trial-{os.getpid()}"  # permissions alone don't say it on every system
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        raise CifakeError(
+            f"Nothing can be written to {folder}: {'a file is in its way' if in_the_way else error.strerror}. "
+            "Set CIFAKE_RUNS to a folder that you may write to; caches, records and trained weights go there."
+        ) from error
+    return folder
+
+
+def notebooks() -> Path:
+    """Return the folder of the lessons; a `CifakeError` where the package was installed from a wheel, without them."""
+    if PROJECT is None:
+        raise CifakeError(
+            "The lessons are not part of the installed package. To run them, clone the repository and start there: "
+            "`pip install -r requirements.txt -c constraints.txt`, then `python -m cifake_utils run`."
+        )
+    return PROJECT / "notebooks"
