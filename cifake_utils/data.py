@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from cifake_utils import CifakeError, filenames, profiles, progress, sample, verified
-from cifake_utils.files import clear_leftovers, locked
+from cifake_utils.files import clear_leftovers, locked, writable
 from cifake_utils.fingerprint import content_hash, recipe_hash
 
 REAL, FAKE = 0, 1
@@ -475,7 +475,7 @@ def fetch(source: str = "huggingface") -> Path:
 
     An interrupted download goes on where it stopped. Raises `CifakeError` where the source can't be reached.
     """
-    folder = profiles.writable(download_folder())
+    folder = writable(download_folder())
     if source == "kaggle":
         try:
             import kagglehub

@@ -130,28 +130,6 @@ def runs_folder() -> Path:
     return folder_from("CIFAKE_RUNS") or default
 
 
-def writable(folder: Path) -> Path:
-    """Return a folder of `runs_folder` that new files can be put into, made first where it is missing.
-
-    Raises
-    ------
-    CifakeError
-        It can't be made, or this user may not write to it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".trial-{os.getpid()}"  # permissions alone don't say it on every system
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
-        raise CifakeError(
-            f"Nothing can be written to {folder}: {'a file is in its way' if in_the_way else error.strerror}. "
-            "Set CIFAKE_RUNS to a folder that you may write to; caches, records and trained weights go there."
-        ) from error
-    return folder
-
-
 def notebooks() -> Path:
     """Return the folder of the lessons; a `CifakeError` where the package was installed from a wheel, without them."""
     if PROJECT is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from cifake_utils import CifakeError, data, experiments, needs, plots, profiles, records, results
-from cifake_utils.files import replacing
+from cifake_utils.files import replacing, writable
 from cifake_utils.strict import use_strict_environment
 
 NOTEBOOKS = profiles.notebooks()
@@ -27,7 +27,7 @@ def run_and_report() -> None:
     the scores of all finished runs, which are printed too.
     """
     profile = profiles.active()
-    profiles.writable(profile.runs)
+    writable(profile.runs)
     before, start = len(experiments.finished(profile)), time.perf_counter()
     seconds = run(profile.runs / "notebooks")
     total = time.perf_counter() - start

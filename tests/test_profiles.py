@@ -56,24 +56,3 @@ def test_a_folder_of_an_unknown_user_is_refused(monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", "~nobody/cifake")
     with pytest.raises(CifakeError, match=r"CIFAKE_DATA is '~nobody/cifake'.*whole path"):
         profiles.folder_from("CIFAKE_DATA")
-
-
-def test_runs_that_cannot_be_written_are_refused_before_any_work(runs, monkeypatch, capsys):
-    runs.write_text("a file", encoding="utf-8")
-    with pytest.raises(CifakeError, match=r"a file is in its way\. Set CIFAKE_RUNS to a folder"):
-        profiles.writable(profiles.active().runs)
-    assert main(["run"]) == 1
-    assert "Set CIFAKE_RUNS" in capsys.readouterr().err.replace("\n", " ")
-    runs.unlink()
-
-    def refused(path, *_, **__):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "touch", refused)
-    with pytest.raises(CifakeError, match=r"Permission denied\. Set CIFAKE_RUNS"):
-        profiles.writable(runs)
-
-
-def test_a_writable_folder_is_made_and_left_empty(runs):
-    folder = profiles.writable(profiles.active().runs)
-    assert folder == runs / "sample" and list(folder.iterdir()) == []
