@@ -36,7 +36,7 @@ def writable(folder: Path) -> Path:
         trial.touch()
         trial.unlink(missing_ok=True)  # another thread's was the same
     except OSError as error:
-        raise cannot_write(folder, error) or _refused(folder, error.strerror) from error
+        raise cannot_write(folder, error) or _refused(folder, error.strerror or str(error)) from error
     return folder
 
 
