@@ -1,6 +1,5 @@
 """Time and memory of loading, of the features of a frozen backbone, and of a head's epoch, as the images get more."""
 
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -81,6 +80,8 @@ def limited(tree: Path, runs: Path, counts: Counts, in_memory: bool) -> str:
 
     The cached features are mapped before the limit falls; with ``in_memory`` they are to be copied below it.
     """
+    import resource  # Windows has none
+
     with source(tree, runs, counts):
         model, accelerator = models.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
         cifake = data.load(PROFILE)

@@ -1,18 +1,20 @@
 """Processes, time and memory of a measurement."""
 
+import os
 import platform
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, get_start_method, set_start_method
-from os import sched_getaffinity
 from pathlib import Path
 
 import torch
 from torch.utils.benchmark import Timer
 
-CORES = len(sched_getaffinity(0))
+# Those that this process may use; only Linux tells.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")  # of Linux
 
 
 def alone(call: Callable, *arguments):
@@ -38,7 +40,8 @@ def seconds(call: Callable) -> float:
 
 def machine() -> str:
     """Return what computes here, e.g. ``"AMD EPYC, 2 threads"``."""
-    names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    names = re.findall(r"^model name\s*: (.+)$", text, re.M)
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
@@ -48,8 +51,7 @@ def memory(field: str) -> int:
     ``VmHWM`` is the largest resident memory so far (``ru_maxrss`` would inherit that of the process this one was
     started from), ``RssAnon`` the part of it that no file backs, ``VmData`` what ``RLIMIT_DATA`` limits.
     """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(re.search(rf"^{field}:\s+(\d+)", status, re.M)[1])
+    return 1024 * int(re.search(rf"^{field}:\s+(\d+)", STATUS.read_text(encoding="utf-8"), re.M)[1])
 
 
 class AnonymousPeak:
