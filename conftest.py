@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     atexit.register(_runs.cleanup)
     use_strict_environment(os.environ, Path(_runs.name))
+    os.environ["ACCELERATE_USE_CPU"] = "true"  # tests go through all profiles, but a process keeps one device
 
 # They take most memory, so none runs beside another: one process gets them all, in this order, and starts with them.
 # The last three start processes of their own.

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from functools import cache
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather
@@ -96,7 +97,7 @@ class ImageBatches:
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         order = torch.randperm(len(self.labels), generator=generator)
         if self.stratified:
-            order = order[_spread(self.labels.cpu()[order])]
+            order = order[_spread(self.labels.cpu()[order].numpy())]
         flips = torch.rand(len(order), generator=generator) < 0.5
         for rows, flip in self._batches(order, flips):
             rows, flip = (whole.tensor_split(self.processes)[self.process] for whole in (rows, flip))
@@ -121,13 +122,13 @@ class ImageBatches:
         return [*pieces, last]
 
 
-def _spread(labels: torch.Tensor) -> torch.Tensor:
+def _spread(labels: np.ndarray) -> torch.Tensor:
     """Return an order of the rows in which each label comes at even distances, its own rows in the given order."""
-    place = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
         rows = labels == label
-        place[rows] = (torch.arange(int(rows.sum()), dtype=torch.float64) + 0.5) / rows.sum()
-    return place.argsort(stable=True)
+        place[rows] = (np.arange(rows.sum()) + 0.5) / rows.sum()
+    return torch.from_numpy(place.argsort(kind="stable"))
 
 
 class FeatureBatches(ImageBatches):

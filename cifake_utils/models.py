@@ -83,6 +83,9 @@ class Backbone(ResNet):
 class Tap(nn.Module):
     """A measure of each channel of one stage's map: ``forward`` takes maps by name and returns (N, C).
 
+    It is computed in float32 whatever the type of the maps, since those of autocast have too few digits: bfloat16
+    would keep eight bits of a mean and count variogram dimensions in steps of 1/64.
+
     Parameters
     ----------
     stage : str
@@ -96,7 +99,9 @@ class Tap(nn.Module):
         self.stage, self.measure = stage, measure
 
     def forward(self, maps: Maps) -> torch.Tensor:
-        return self.measure(maps[self.stage])
+        values = maps[self.stage]
+        with torch.autocast(values.device.type, enabled=False):
+            return self.measure(values.float())
 
     def recipe(self) -> dict:
         """Return what the numbers depend on besides the maps and the state: JSON types."""

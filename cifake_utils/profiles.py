@@ -7,7 +7,8 @@ from pathlib import Path
 
 import platformdirs
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from cifake_utils import CifakeError
 
@@ -67,16 +68,66 @@ class Profile:
         return runs_folder() / self.name
 
     def accelerator(self) -> Accelerator:
-        """Return accelerate's view of the device: bfloat16 autocast on a GPU that has it, float32 elsewhere.
+        """Return accelerate's view of device, precision and processes.
 
-        ``ACCELERATE_MIXED_PRECISION=bf16`` asks for autocast on a CPU too, ``ACCELERATE_DYNAMO_BACKEND=inductor`` for
-        `torch.compile`. On a GPU, cuDNN tries its kernels at the first batch of a shape and keeps the fastest.
+        Of the precisions that `precisions` lists for the device, the first; ``ACCELERATE_MIXED_PRECISION`` asks for
+        another of them. (``no`` asks for nothing: ``accelerate launch`` and ``notebook_launcher`` always set it.)
+        ``ACCELERATE_USE_CPU=true`` keeps every profile on the CPU, ``ACCELERATE_DYNAMO_BACKEND=inductor`` asks for
+        `torch.compile`. On a GPU of Nvidia, cuDNN tries its kernels at the first batch of a shape and keeps the
+        fastest.
+
+        Raises
+        ------
+        CifakeError
+            A precision that the device doesn't have. Another device or precision than this process has used before:
+            accelerate keeps one of each for the life of a process.
         """
-        gpu = torch.cuda.is_available() and not self.cpu
-        torch.backends.cudnn.benchmark = gpu  # batches have one shape, the last of an epoch excepted
-        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else None
+        cpu = self.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
+        state = PartialState(cpu=cpu)
+        device = torch.device("cpu") if cpu else state.default_device
+        precision = _precision(device)
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # batches have one shape, the last of an epoch excepted
         one_copy = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # of the gradients, not two
-        return Accelerator(cpu=self.cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
+        try:
+            accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
+        except ValueError as error:
+            raise self._fixed_before(device, precision) from error
+        if accelerator.device.type != device.type:
+            raise self._fixed_before(device, precision)
+        return accelerator
+
+    def _fixed_before(self, device: torch.device, precision: str) -> CifakeError:
+        return CifakeError(
+            f"The profile {self.name} computes on the device {device.type} with precision {precision}, but this "
+            "process has begun with another one, and accelerate keeps both for the life of a process. Start a new "
+            "process; in a notebook, restart the kernel."
+        )
+
+
+def precisions(device: torch.device) -> list[str]:
+    """Return the precisions of accelerate to choose from on a device, the one that is taken by default first.
+
+    ``no`` is float32. bfloat16 (``bf16``) is computed by GPUs of Nvidia from compute capability 8 on; before, torch
+    only imitates it. Those of capability 7 (such as the T4 that Colab and Kaggle lend) compute float16 (``fp16``),
+    whose gradients `training.fit` scales. On other devices than these and CPUs only float32 has been thought through.
+    """
+    if device.type == "cpu":
+        return ["no", "bf16"]
+    capability = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+    if capability >= 8:
+        return ["bf16", "fp16"]
+    return ["fp16"] if capability == 7 else ["no"]
+
+
+def _precision(device: torch.device) -> str:
+    """Return the precision that the environment asks for, the device's default where it asks for none."""
+    available, wish = precisions(device), os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    if wish not in ("no", *available):
+        raise CifakeError(
+            f"ACCELERATE_MIXED_PRECISION is {wish!r}, which the device {device.type} doesn't have. Set it to one of: "
+            f"{', '.join(available)}; or leave it unset for {available[0]}."
+        )
+    return available[0] if wish == "no" else wish
 
 
 PROFILES = {

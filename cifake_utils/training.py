@@ -67,6 +67,10 @@ def fit(
     AdamW (Adam where nothing decays), early stopping on the validation loss. The weights of the best epoch are left
     in ``module``. All that is random depends on ``seed`` and the epoch alone.
 
+    In float16 the loss is scaled up, so that small gradients don't vanish (Micikevicius et al., *Mixed Precision
+    Training*, ICLR 2018). A step whose gradient overflows is left out and the scale halved, which is usual in the
+    first few steps. The schedule counts batches, those among them, so that it always ends with the last epoch.
+
     Every process of a job (``accelerate launch``) calls this with the same arguments. Each computes its share of every
     batch (`ImageBatches.shared`), the step is that of the whole batch, and all end with the same weights and curves.
     On GPUs batch norm takes its statistics over the whole batch too; on CPUs, for which torch has no such batch norm,
@@ -107,9 +111,9 @@ def fit(
     Raises
     ------
     CifakeError
-        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule; labels other than 0
-        and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a loss with parameters of
-        its own on batches that processes share.
+        The loss or, at any scale, the gradient is not finite any more; an unreadable checkpoint; an unknown schedule;
+        labels other than 0 and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a
+        loss with parameters of its own on batches that processes share.
     """
     if schedule not in SCHEDULES:
         raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
@@ -120,7 +124,8 @@ def fit(
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
     rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
-    run = _Run(module, own, optimizer, rates, History())
+    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
+    run = _Run(module, own, optimizer, rates, scaler, History())
     settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
     whole, (train, val) = (train, val), (train.shared(accelerator), val.shared(accelerator))
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and train.processes > 1:
@@ -130,7 +135,7 @@ def fit(
         _require_shares(train, loss)
         if accelerator.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    model, stepper = accelerator.prepare(module, optimizer)
+    model = accelerator.prepare(module)
     if checkpoint and checkpoint.exists():
         run.restore(checkpoint, key)
     history, images = run.history, len(train.labels)
@@ -148,21 +153,25 @@ def fit(
             steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
             for size, (inputs, labels) in zip(train.sizes(), train.shuffled(seed, epoch), strict=True):
                 total, terms = _loss(loss, model, inputs, labels)
-                stepper.zero_grad()
+                optimizer.zero_grad()
                 # The step takes the mean of the processes' gradients: the whole batch's if each counts by its images.
-                accelerator.backward(total * (len(labels) * train.processes / size))
+                scaler.scale(total * (len(labels) * train.processes / size)).backward()
                 if max_norm is not None:
-                    accelerator.clip_grad_norm_(learning, max_norm)
-                stepper.step()
+                    scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(learning, max_norm)
+                scaler.step(optimizer)
+                scaler.update()
                 steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), rates.get_last_lr()[0]))
                 rates.step()
                 bar.update(size)
                 if len(steps) % CHECK_EVERY == 0:
                     _require_finite(steps, epoch, len(train), checkpoint)
-            stepper.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
+            optimizer.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
             _require_finite(steps, epoch, len(train), checkpoint)
-            sums = accelerator.reduce(sum(losses.double() * count for losses, count, _ in steps), "mean")
-            mean, *means = sums.mul(train.processes).div(images).tolist()
+            if scaler.get_scale() < 1:
+                found = "gradient is not finite, however little the loss is scaled up,"
+                _raise_not_finite(found, len(steps) - 1, steps, epoch, len(train), checkpoint)
+            mean, *means = (_sums(steps, train, accelerator) / images).tolist()
             history.train_loss.append(mean)
             for name, value in zip(terms, means, strict=True):
                 history.terms.setdefault(name, []).append(value)
@@ -172,7 +181,8 @@ def fit(
             history.val_accuracy.append((logits.argmax(1) == val.labels).float().mean().item())
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
             if not math.isfinite(history.val_loss[-1]):  # the last step broke the weights
-                _raise_not_finite(history.val_loss[-1], len(steps) - 1, steps, epoch, len(train), checkpoint)
+                found = f"validation loss is {history.val_loss[-1]}"
+                _raise_not_finite(found, len(steps) - 1, steps, epoch, len(train), checkpoint)
             if history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch = epoch
                 run.keep(module.state_dict())
@@ -225,6 +235,7 @@ class _Run:
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     rates: lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
     history: History
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -251,6 +262,7 @@ class _Run:
                 "key": key,
                 "history": asdict(self.history),
                 "schedule": self.rates.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "optimizer": optimizer["param_groups"],
             },
         )
@@ -276,6 +288,8 @@ class _Run:
             moments.setdefault(int(row), {})[name] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
         self.rates.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
@@ -288,19 +302,31 @@ def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val
     return recipe_hash(parts)
 
 
+def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
+    """Return the sums of the loss and its terms over the images of an epoch: float64 (T,), the same in every process.
+
+    The CPU adds them up: an Apple GPU has no float64.
+    """
+    values = torch.stack([losses for losses, *_ in steps]).cpu().numpy().astype(np.float64)
+    sums = sum(row * count for row, (_, count, _) in zip(values, steps, strict=True))
+    if train.processes == 1:
+        return sums
+    return accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum").cpu().numpy()
+
+
 def _require_finite(steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
     """Look at the losses of the last steps, one wait for the device; raise at the first that is not a number."""
     first = max(0, len(steps) - CHECK_EVERY)
     losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
     if bad:
-        _raise_not_finite(float(losses[bad[0]]), first + bad[0], steps, epoch, count, checkpoint)
+        _raise_not_finite(f"loss is {losses[bad[0]]}", first + bad[0], steps, epoch, count, checkpoint)
 
 
-def _raise_not_finite(value: float, step: int, steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
+def _raise_not_finite(found: str, step: int, steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
     kept = f"The last good checkpoint, of epoch {epoch}, is {checkpoint}." if checkpoint and epoch else ""
     raise CifakeError(
-        f"The loss is {value} at step {step + 1} of {count} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
+        f"The {found} at step {step + 1} of {count} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
         f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would come here "
         "again: lower learning_rate, or limit the gradient with max_norm."
     )

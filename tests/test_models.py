@@ -109,6 +109,34 @@ def test_fractal_model_sees_pooled_features_and_the_dimension_of_every_early_cha
     assert torch.allclose(seen, alone, atol=1e-4)  # batch-mates play no part
 
 
+@pytest.mark.parametrize("name", [name for name in models.STATISTICS if name != "pooled"])
+def test_measures_are_those_of_float32_under_autocast(name):
+    tap = models.STATISTICS[name]
+    maps = {tap.stage: torch.rand(3, models.CHANNELS[tap.stage], 16, 16).bfloat16()}
+    with torch.autocast("cpu", torch.bfloat16):
+        found = tap(maps)
+    expected = tap.measure(maps[tap.stage].float())
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert not torch.equal(found, found.bfloat16().float())  # values that bfloat16 has no room for
+
+
+def test_pooled_features_of_one_pixel_need_no_float32():
+    """Models of the last map alone are the same under bfloat16 autocast, in every bit, as with a mean in bfloat16."""
+    maps = torch.rand(8, 2048, 1, 1).bfloat16()
+    head, results = nn.Linear(2048, 2), []
+    for measure in (lambda maps: models.channel_mean(maps["layer4"]), models.STATISTICS["pooled"]):
+        inputs = maps.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = torch.cat([measure({"layer4": inputs})], 1)
+            logits = head(features)
+        F.cross_entropy(logits.float(), torch.arange(8) % 2).backward()
+        results.append([features.detach(), logits.detach(), inputs.grad, head.weight.grad, head.bias.grad])
+        head.zero_grad()
+    assert [values.dtype for values in (results[0][0], results[1][0])] == [torch.bfloat16, torch.float32]
+    for before, now in zip(*results, strict=True):
+        assert torch.equal(before.float(), now.float()) and before.any()
+
+
 def test_models_do_not_share_thresholds():
     first, second = (models.build("resnet50_fractal", SAMPLE, start=weights.NONE) for _ in range(2))
     first.statistics["stem_dimension"].measure.threshold.fill_(1)

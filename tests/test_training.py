@@ -1,6 +1,7 @@
-import multiprocessing
+import functools
+import itertools
 import os
-import signal
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training, verified
+from tests.processes import context, die, was_killed
 
 SAMPLE = profiles.PROFILES["sample"]
 
@@ -55,10 +57,6 @@ def run_small(checkpoint=None, train=None, **options):
     return history, {**module.state_dict(), **loss.state_dict()}
 
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def killed_run(checkpoint, moment, result):
     """Train in a process of its own, kill it at ``moment``, write what came out if it comes so far."""
     torch.set_num_threads(1)
@@ -91,8 +89,6 @@ def killed_run(checkpoint, moment, result):
 
 
 def test_a_run_killed_at_any_moment_ends_like_one_never_killed(tmp_path):
-    context = multiprocessing.get_context("forkserver")  # imports once, then every process starts at once
-    context.set_forkserver_preload(["cifake_utils.training"])
     checkpoint, whole, resumed = (tmp_path / name for name in ("checkpoint.safetensors", "whole.pt", "resumed.pt"))
     moments = [
         ("step", (0, 2)),  # before there is a checkpoint
@@ -104,10 +100,10 @@ def test_a_run_killed_at_any_moment_ends_like_one_never_killed(tmp_path):
     ]
     for path, result, chain in ((None, whole, moments[-1:]), (checkpoint, resumed, moments)):
         for moment in chain:
-            process = context.Process(target=killed_run, args=(path, moment, result))
+            process = context("cifake_utils.training").Process(target=killed_run, args=(path, moment, result))
             process.start()
             process.join(60)
-            assert process.exitcode == (0 if moment[0] == "never" else -signal.SIGKILL), moment
+            assert process.exitcode == 0 if moment[0] == "never" else was_killed(process), moment
     (history, state, steps), (again, same, rest) = (torch.load(path, weights_only=True) for path in (whole, resumed))
     assert (steps, rest) == (6 * 6, 2 * 6)  # the last process went on from the end of the fourth epoch
     assert again == history and len(history["val_loss"]) == len(history["terms"]["alpha"]) == 6
@@ -206,6 +202,82 @@ def test_bfloat16_autocast_on_the_cpu(monkeypatch):
         assert torch.equal(module(inputs), expected)  # autocast ended with the training
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Half(Small):
+    """Computes in float16, which accelerate leaves out on a CPU."""
+
+    def forward(self, *inputs, **options):
+        with torch.autocast("cpu", torch.float16):
+            outputs = super().forward(*inputs, **options)
+        return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
+
+
+@pytest.fixture
+def float16(monkeypatch):
+    """As on a GPU that has float16 alone. The scale starts where gradients overflow, and grows after three steps."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+    monkeypatch.setattr(profiles, "precisions", lambda device: ["fp16"])
+    scaler = functools.partial(torch.amp.GradScaler, init_scale=2.0**22, growth_interval=3)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    monkeypatch.setattr(sys.modules[__name__], "Small", Half)
+    scales, update = [], torch.amp.grad_scaler.GradScaler.update
+
+    def noted(self):
+        scales.append(self.get_scale())
+        update(self)
+
+    monkeypatch.setattr(torch.amp.grad_scaler.GradScaler, "update", noted)
+    yield scales
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("max_norm", [None, 1e-8])  # so short that Adam's ε makes it show
+def test_float16_leaves_steps_out_that_overflow_and_learns_as_float32(float16, max_norm, monkeypatch):
+    history, state = run_small(max_norm=max_norm)
+    halved = sum(after < before for before, after in itertools.pairwise(float16))
+    assert 0 < halved < len(float16) / 2 == 18
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(profiles, "precisions", lambda device: ["no"])
+    monkeypatch.setattr(sys.modules[__name__], "Small", Half.__base__)
+    expected, usual = run_small(max_norm=max_norm)
+    assert history.learning_rate == expected.learning_rate  # the schedule counts batches, not steps
+    assert history.train_loss == pytest.approx(expected.train_loss, abs=0.02)
+    start = Small().state_dict()["classify.weight"]
+    moved = [(weights["classify.weight"] - start).norm().item() for weights in (state, usual)]
+    assert moved[0] == pytest.approx(moved[1], rel=0.5)
+
+
+def test_an_interrupted_float16_run_goes_on_with_its_scale(float16, tmp_path, monkeypatch):
+    whole, state = run_small(tmp_path / "whole.safetensors")
+    shuffled = batches.ImageBatches.shuffled
+
+    def interrupted(self, seed, epoch):
+        for step, batch in enumerate(shuffled(self, seed, epoch)):
+            if (epoch, step) == (2, 3):
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batches.ImageBatches, "shuffled", interrupted)
+        run_small(tmp_path / "c.safetensors")
+    assert len(float16) == 36 + 15
+    again, same = run_small(tmp_path / "c.safetensors")
+    assert len(float16) == 36 + 15 + 24
+    assert again == whole and all(torch.equal(same[name], state[name]) for name in state)
+    files = [checkpoints.load(tmp_path / name)[1]["scaler"] for name in ("whole.safetensors", "c.safetensors")]
+    assert files[0] == files[1] and files[0]["scale"] != 2.0**22
+
+
+def test_a_gradient_that_overflows_at_any_scale_stops_the_run(float16, monkeypatch):
+    def broken(self):
+        plain(self)
+        self.classify.bias.register_hook(lambda gradient: gradient * float("nan"))
+
+    plain = Half.__init__
+    monkeypatch.setattr(Half, "__init__", broken)
+    with pytest.raises(CifakeError, match=r"The gradient is not finite, .* at step 6 of 6 in epoch 4, .*learning_rate"):
+        run_small()
 
 
 class Constant(nn.Module):
