@@ -85,8 +85,8 @@ def get(name: str) -> Profile:
 
 
 def active() -> Profile:
-    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is not set."""
-    return get(os.environ.get("CIFAKE_PROFILE") or "sample")
+    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is unset, empty or nothing but spaces."""
+    return get(os.environ.get("CIFAKE_PROFILE", "").strip() or "sample")
 
 
 def resolve(profile: str | Profile | None) -> Profile:
@@ -95,12 +95,12 @@ def resolve(profile: str | Profile | None) -> Profile:
 
 
 def folder_from(variable: str) -> Path | None:
-    """Return the path an environment variable holds, None where it is unset.
+    """Return the path an environment variable holds, None where it is unset, empty or nothing but spaces.
 
     A relative path starts at the project's folder, so that it means the same in a terminal and in a notebook.
     """
-    value = os.environ.get(variable)
-    return PROJECT / Path(value).expanduser() if value else None
+    value = os.environ.get(variable, "").strip()
+    return PROJECT / os.path.expanduser(value) if value else None
 
 
 def runs_folder() -> Path:
