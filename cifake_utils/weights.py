@@ -165,7 +165,7 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
             f"floating-point numbers. {WAYS_TO_WEIGHTS}"
         )
     state = {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
-    infinite = [name for name, value in state.items() if not value.isfinite().all()]
+    infinite = [name for name, value in state.items() if not value.sum().isfinite()]  # faster than value by value
     if infinite:
         raise CifakeError(
             f"{origin} holds numbers that are infinite or not a number in {len(infinite)} of {len(expected)} tensors, "
