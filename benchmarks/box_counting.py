@@ -1,6 +1,8 @@
 """Accuracy and speed of box counters, fractal layer and lesson 02's widgets, side by side."""
 
 import time
+from collections.abc import Iterable
+from itertools import repeat
 from statistics import median
 
 import numpy as np
@@ -51,6 +53,50 @@ def accuracy() -> list[dict]:
             }
         )
     return rows
+
+
+def powers_of_two(height: int, width: int) -> list[int]:
+    """Return the usual box sizes: from 1 to half the shorter side."""
+    return [2**power for power in range(min(height, width).bit_length() - 1)]
+
+
+def disc(side: int) -> np.ndarray:
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    return rows**2 + columns**2 <= (side / 2) ** 2
+
+
+def errors(masks: Iterable[np.ndarray], dimensions: Iterable[float]) -> dict:
+    """Return how far both choices of box sizes are off: the largest error and the root mean square of all."""
+    pairs = list(zip(masks, dimensions, strict=False))
+    result = {"maps": len(pairs)}
+    for name, sizes in (("default", fractal.default_sizes), ("powers of two", powers_of_two)):
+        off = [fractal.box_counting_dimension(mask, sizes(*mask.shape)) - dimension for mask, dimension in pairs]
+        result[name] = {"largest": np.abs(off).max(), "root mean square": np.square(off).mean() ** 0.5}
+    return result
+
+
+def border() -> dict[str, dict]:
+    """What boxes that stick out at the border do: on filled maps of any size, and on all sets at every level."""
+    squares = (np.ones((side, side), bool) for side in range(16, 301))
+    oblongs = (np.ones((height, width), bool) for height in range(16, 65) for width in range(height, 129))
+    long = (np.ones((height, 300), bool) for height in range(16, 300))
+    sets = [
+        function(level)
+        for name, (function, most) in shapes.SHAPES.items()
+        for level in range(1, most + 1)
+        if name != "dragon" or (level % 2 and level >= 13)
+    ]
+    sets = [shape for shape in sets if min(shape.mask.shape) >= 16 and shape.mask.any()]
+    return {
+        "filled squares, 16 to 300 pixels": errors(squares, repeat(2)),
+        "filled oblongs, 16 to 64 by 16 to 128 pixels": errors(oblongs, repeat(2)),
+        "filled oblongs, 16 to 299 by 300 pixels": errors(long, repeat(2)),
+        "filled discs, 16 to 63 pixels": errors(map(disc, range(16, 64)), repeat(2)),
+        "filled discs, 64 to 300 pixels": errors(map(disc, range(64, 301)), repeat(2)),
+        "all sets at every level from 16 pixels": errors(
+            (shape.mask for shape in sets), [shape.dimension for shape in sets]
+        ),
+    }
 
 
 def counters() -> list[dict]:
@@ -126,5 +172,5 @@ def redraws() -> dict[str, dict[str, float]]:
 
 def measure() -> dict:
     torch.manual_seed(0)
-    parts = (accuracy, counters, layer, growth, redraws)
+    parts = (accuracy, border, counters, layer, growth, redraws)
     return {"porespy": porespy.__version__} | {part.__name__: part() for part in parts}

@@ -5,11 +5,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
-from benchmarks.measuring import AnonymousPeak, alone, memory
+from benchmarks.measuring import AnonymousPeak, alone, memory, seconds
 from benchmarks.sources import PROFILE, Counts, source, write_tree
-from cifake_utils import data, features, models, training
+from cifake_utils import data, features, models, training, verified
 from cifake_utils.batches import FeatureBatches
 
 ROOM = 200_000_000  # bytes that a limited epoch may allocate beside what lies there before it
@@ -24,6 +25,27 @@ def decoded(tree: Path, runs: Path, counts: Counts) -> float:
 
 def epoch(model: models.Detector, batches: dict[str, FeatureBatches], accelerator: Accelerator) -> None:
     training.fit(model.head, batches["train"], batches["val"], epochs=1, accelerator=accelerator)
+
+
+def checks(tree: Path, runs: Path, counts: Counts) -> dict:
+    """Return, for the cached images and features, seconds to check what is there and to read it into memory once.
+
+    Every load checks; whoever uses what was loaded reads it at least once. The files lie in the system's memory.
+    """
+    with source(tree, runs, counts):
+        path = next((runs / "cache").glob("images-*.safetensors"))
+        features_paths = sorted(runs.glob("cache/features-*/*-pooled-*.npy"))
+        tensors = verified.load_tensors(path)[0]
+        return {
+            "images": {
+                "check": seconds(lambda: verified.load_tensors(path)),
+                "read": seconds(lambda: [tensor.clone() for tensor in tensors.values()]),
+            },
+            "features": {
+                "check": seconds(lambda: [verified.file_checksum(file) for file in features_paths]),
+                "read": seconds(lambda: [np.load(file, mmap_mode="r").copy() for file in features_paths]),
+            },
+        }
 
 
 def grown(tree: Path, runs: Path, counts: Counts) -> dict:
@@ -84,7 +106,8 @@ def measure(sizes: tuple[int, ...] = (12_000, 30_000, 60_000, 120_000)) -> dict:
             write_tree(arguments[0], counts)
             first = alone(decoded, *arguments)
             row = alone(grown, *arguments)
-            rows.append({"size": size, "seconds": {"decode": first} | row.pop("seconds")} | row)
+            checked = alone(checks, *arguments)
+            rows.append({"size": size, "seconds": {"decode": first} | row.pop("seconds"), "checks": checked} | row)
             if size == max(sizes):
                 outcomes = {
                     name: alone(limited, *arguments, in_memory)

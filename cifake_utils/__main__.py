@@ -7,7 +7,10 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results
+from cifake_utils.files import cannot_write
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
                 series.run_and_report()
     except CifakeError as error:
         print_error(str(error))
+        return 1
+    except (OSError, SafetensorError) as error:  # of a disk or a folder; all that the package writes goes by files.py
+        path = getattr(error, "filename", None) or profiles.runs_folder()
+        print_error(str(cannot_write(path, error) or f"{error}. The next run goes on from what was complete before."))
         return 1
     return 0
 

@@ -9,9 +9,8 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cifake_utils import exploration, records
+from cifake_utils import exploration, records, verified
 from cifake_utils.data import Cifake
-from cifake_utils.files import replacing
 
 TEST_IMAGES = records.REFERENCE / "test_images.npz"
 
@@ -36,19 +35,18 @@ class ImageFacts:
 
 def save_image_facts(cifake: Cifake, path: Path = TEST_IMAGES) -> None:
     """Write `ImageFacts` of a data set; the file for all of CIFAKE ships with the project."""
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            classes=cifake.test.classes.numpy().astype(np.uint8),
-            class_names=np.array(cifake.class_names),
-            duplicate=exploration.exact_duplicates([cifake.train, cifake.val], cifake.test),
-        )
+    verified.save_arrays(
+        path,
+        classes=cifake.test.classes.numpy().astype(np.uint8),
+        class_names=np.array(cifake.class_names),
+        duplicate=exploration.exact_duplicates([cifake.train, cifake.val], cifake.test),
+    )
 
 
 def image_facts(path: Path = TEST_IMAGES) -> ImageFacts:
     """Return what `save_image_facts` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return ImageFacts(arrays["classes"], arrays["class_names"].tolist(), arrays["duplicate"])
+    arrays = verified.load_arrays(path)
+    return ImageFacts(arrays["classes"], arrays["class_names"].tolist(), arrays["duplicate"])
 
 
 @dataclass(frozen=True)

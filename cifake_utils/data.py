@@ -4,7 +4,6 @@ Sources: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identificat
 Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
 """
 
-import hashlib
 import io
 import json
 import os
@@ -23,12 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.model_selection import train_test_split
 
-from cifake_utils import CifakeError, profiles, progress, sample
-from cifake_utils.files import replacing
+from cifake_utils import CifakeError, profiles, progress, sample, verified
+from cifake_utils.files import clear_leftovers, locked
+from cifake_utils.fingerprint import content_hash, recipe_hash
 
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")
@@ -404,58 +402,88 @@ def _smaller(images: ImageSet, size: int) -> ImageSet:
 
 def manifest_hash(splits: Iterable[ImageSet]) -> str:
     """Return 16 hexadecimal digits of SHA-256 over the names (and so labels) and pixels of the splits, in order."""
-    digest = hashlib.sha256()
-    for images in splits:
-        digest.update("\n".join(images.names).encode())
-        digest.update(images.images.numpy())
-    return digest.hexdigest()[:16]
+    return content_hash(
+        piece for images in splits for piece in ("\n".join(images.names).encode(), images.images.numpy())
+    )
 
 
-def _source_key(found: dict[str, list[Entry]]) -> str:
-    """Return a hash that changes when a file of the source is added, removed or changes its size."""
-    digest = hashlib.sha256(f"{VALIDATION_SHARE} {SPLIT_SEED}".encode())
-    for part, items in found.items():
-        for entry in items:
-            size = len(entry.content) if isinstance(entry.content, bytes) else os.stat(entry.content).st_size
-            digest.update(f"{part}/{entry.name} {size}\n".encode())
-    return digest.hexdigest()[:16]
+def _cache_file(source: Path, sizes: tuple[int, int, int] | None) -> Path:
+    """Return where the decoded images of a source are kept; its name depends on all that they depend on.
+
+    A tree is known by its files' names and sizes; shards, whose rows would have to be read for that, by their own
+    names, sizes and times of change.
+    """
+    if _is_tree(source):
+        parts = entries(source).items()
+        state = [[part, entry.name, os.stat(entry.content).st_size] for part, items in parts for entry in items]
+    else:
+        shards = [shard for found in _shards(source).values() for shard in found]
+        stats = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
+        state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    recipe = {"source": state, "validation_share": VALIDATION_SHARE, "split_seed": SPLIT_SEED, "sizes": sizes}
+    return profiles.runs_folder() / "cache" / f"images-{recipe_hash(recipe)}.safetensors"
 
 
 def _save_cache(path: Path, splits: dict[str, ImageSet]) -> None:
-    tensors, names = {}, {"hash": manifest_hash(splits.values())}
-    for split_name, images in splits.items():
+    tensors, metadata = {}, {"hash": manifest_hash(splits.values())}
+    for name, images in splits.items():
         tensors |= {
-            f"{split_name}.images": images.images,
-            f"{split_name}.labels": images.labels,
-            f"{split_name}.classes": images.classes,
+            f"{name}.images": images.images,
+            f"{name}.labels": images.labels,
+            f"{name}.classes": images.classes,
         }
-        names[split_name] = "\n".join(images.names)
-    with replacing(path) as partial_path:
-        save_file(tensors, partial_path, names)
+        metadata[name] = "\n".join(images.names)
+    verified.save_tensors(path, tensors, metadata)
 
 
-def _load_cache(path: Path) -> tuple[dict[str, ImageSet], str]:
+def _load_cache(path: Path, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
+    """Return splits and their hash; None where they are not kept, or damaged, which ``say`` reports."""
     try:
-        with safe_open(path, "pt") as cache:
-            metadata = cache.metadata()
-            splits = {
-                name: ImageSet(
-                    cache.get_tensor(f"{name}.images"),
-                    cache.get_tensor(f"{name}.labels"),
-                    cache.get_tensor(f"{name}.classes"),
-                    metadata[name].split("\n"),
-                )
-                for name in ("train", "val", "test")
-            }
-        intact = manifest_hash(splits.values()) == metadata["hash"]
-    except (SafetensorError, KeyError, TypeError):
-        intact = False
-    if not intact:
-        raise CifakeError(
-            f"The image cache {path} is damaged: it isn't what was written there. Delete that file; the next run "
-            "decodes the images again."
+        tensors, metadata = verified.load_tensors(path)
+    except FileNotFoundError:
+        return None
+    except verified.DamagedFile as error:
+        if say:
+            print(f"{error.found} The images are decoded again.")
+        return None
+    splits = {
+        name: ImageSet(
+            *(tensors[f"{name}.{what}"] for what in ("images", "labels", "classes")), metadata[name].split("\n")
         )
+        for name in ("train", "val", "test")
+    }
     return splits, metadata["hash"]
+
+
+def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) -> tuple[dict[str, ImageSet], str]:
+    """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
+    path = _cache_file(source, sizes)
+    if (kept := _load_cache(path)) is None:
+        whole = _splits(source, None, official)[0] if sizes else None
+        with locked(path.parent / "images.lock"):  # a second process waits here and then finds them
+            if (kept := _load_cache(path, say=True)) is None:
+                clear_leftovers(path.parent, "images-*")
+                if sizes:
+                    made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
+                else:
+                    made = _decoded_splits(source, official)
+                _save_cache(path, made)
+                kept = _load_cache(path)
+    return kept
+
+
+def _decoded_splits(source: Path, official: bool) -> dict[str, ImageSet]:
+    found = entries(source)
+    for part, wanted in (OFFICIAL_COUNTS if official else {}).items():
+        if len(found[part]) != wanted:
+            raise CifakeError(
+                f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
+                "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
+                "`python -m cifake_utils data fetch` downloads the rest."
+            )
+    parts = {part: _read(items, part) for part, items in found.items()}
+    train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
+    return {"train": train, "val": val, "test": parts["test"]}
 
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
@@ -478,30 +506,20 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.resolve(profile)
-    source = source_folder(profile)
-    found = entries(source)
-    for part, wanted in ({} if profile.data == "sample" else OFFICIAL_COUNTS).items():
-        if len(found[part]) != wanted:
-            raise CifakeError(
-                f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
-                "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
-                "`python -m cifake_utils data fetch` downloads the rest."
-            )
-    path = profiles.runs_folder() / "cache" / f"images-{_source_key(found)}.safetensors"
-    if not path.exists():
-        parts = {part: _read(items, part) for part, items in found.items()}
-        train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
-        _save_cache(path, {"train": train, "val": val, "test": parts["test"]})
-    splits, digest = _load_cache(path)
-    if profile.sizes:
-        splits = {name: _smaller(splits[name], size) for name, size in zip(splits, profile.sizes, strict=True)}
-        digest = manifest_hash(splits.values())
-    elif profile.data != "sample" and digest not in _told:
+    splits, digest = _splits(source_folder(profile), profile.sizes, official=profile.data != "sample")
+    if profile.data != "sample" and not profile.sizes and digest not in _told:
         _told.add(digest)
         for line in _not_published(digest):
             profile.accelerator().print(line)  # one process of several
     class_names = sample.PHOTOGRAPHS if profile.data == "sample" else CLASS_NAMES
     return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
+
+
+def load_hash(profile: str | profiles.Profile | None = None) -> str:
+    """Return the hash of what `load` returns, without reading the images where they are kept already."""
+    profile = profiles.resolve(profile)
+    path = _cache_file(source_folder(profile), profile.sizes)
+    return verified.load_metadata(path).get("hash") or load(profile).hash
 
 
 # --- what the command line calls --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """How good a detector is, from P(FAKE) and labels alone. FAKE is the positive class."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,33 @@ from cifake_utils.data import FAKE, REAL
 
 # Records keep P(FAKE) as float16, whose spacing below 1 is 2⁻¹¹; the log loss is taken no nearer to 0 and 1 than that.
 LOG_LOSS_MARGIN = 2.0**-11
+LOG_TEMPERATURES = (-3, 3)  # the range in which one is looked for
+
+
+def _probabilities(values: np.ndarray) -> np.ndarray:
+    """Return probabilities as float64; a `ValueError` where they are none."""
+    p = np.asarray(values, np.float64)
+    if not p.size or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("probabilities must lie between 0 and 1, there must be some, and none may be NaN")
+    return p
+
+
+def _vectors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(FAKE) as float64 (N,) and labels as int64 (N,); a `ValueError` where they are not what `score` takes."""
+    p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if p.ndim != 1 or p.shape != y.shape:
+        raise ValueError(f"probabilities {p.shape} and labels {y.shape} must be two vectors of one length")
+    p = _probabilities(p)
+    if set(np.unique(y)) != {REAL, FAKE}:
+        raise ValueError(f"labels must be 0 (REAL) and 1 (FAKE), both present; found {np.unique(y)}")
+    return p, y.astype(np.int64)
+
+
+def _called_fake(p: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which images are called FAKE, bool (N,)."""
+    if np.isnan(threshold):
+        raise ValueError("the threshold is NaN; expected a number, usually from 0 to 1")
+    return p > threshold
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
@@ -45,16 +73,11 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
     Raises
     ------
     ValueError
-        Shapes differ, probabilities outside 0 to 1 or not numbers, labels other than 0 and 1, or only one label.
+        Shapes differ, nothing in them, probabilities outside 0 to 1 or not numbers, labels other than 0 and 1, only
+        one label, or a threshold that is NaN.
     """
-    p, y = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
-    if p.ndim != 1 or p.shape != y.shape:
-        raise ValueError(f"probabilities {p.shape} and labels {y.shape} must be two vectors of one length")
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("probabilities must lie between 0 and 1, and none may be NaN")
-    if set(np.unique(y)) != {REAL, FAKE}:
-        raise ValueError(f"labels must be 0 (REAL) and 1 (FAKE), both present; found {np.unique(y)}")
-    decided = (p > threshold).astype(int)
+    p, y = _vectors(probabilities, labels)
+    decided = _called_fake(p, threshold).astype(int)
     false_alarms, hits, _ = roc_curve(y, p)
     equal = np.abs(false_alarms - (1 - hits)).argmin()
     gaps = binned_statistic(p, y - p, "sum", bins=15, range=(0, 1)).statistic
@@ -75,7 +98,9 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
 
 
 def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy measured on ``count`` images."""
+    """Return the 95 % Wilson interval of an accuracy, 0 to 1, measured on ``count`` images; else a `ValueError`."""
+    if not (0 <= accuracy <= 1 and count >= 1):
+        raise ValueError(f"an accuracy of {accuracy} on {count} images; expected 0 to 1, on at least one image")
     interval = binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -83,10 +108,22 @@ def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
 def bootstrap_interval(
     metric: Callable[[np.ndarray, np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of ``metric(labels, probabilities)``, 1,000 resamples of images."""
+    """Return the 95 % percentile bootstrap interval of ``metric(labels, probabilities)``, 1,000 resamples of images.
+
+    A resample that holds one label alone has no AUROC and is drawn again. A `ValueError` as from `score`.
+    """
+    p, y = _vectors(probabilities, labels)
+    generator = np.random.default_rng((seed, 1))
+
+    def of_both_labels(resampled_y: np.ndarray, resampled_p: np.ndarray) -> float:
+        while resampled_y.min() == resampled_y.max():
+            rows = generator.integers(0, len(y), len(y))
+            resampled_y, resampled_p = y[rows], p[rows]
+        return metric(resampled_y, resampled_p)
+
     result = bootstrap(
-        (labels, np.asarray(probabilities, float)),
-        metric,
+        (y, p),
+        of_both_labels,
         paired=True,
         vectorized=False,
         n_resamples=1000,
@@ -119,15 +156,14 @@ def against(real: np.ndarray, fake: np.ndarray, threshold: float = 0.5) -> dict[
     Raises
     ------
     ValueError
-        An empty set, more than one dimension, probabilities outside 0 to 1 or not numbers.
+        An empty set, more than one dimension, probabilities outside 0 to 1 or not numbers, a threshold that is NaN.
     """
-    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-    for values in (real, fake):
-        if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
-            raise ValueError("expected two vectors of probabilities between 0 and 1, none empty and none with a NaN")
+    real, fake = _probabilities(real), _probabilities(fake)
+    if real.ndim != 1 or fake.ndim != 1:
+        raise ValueError(f"expected two vectors of probabilities; got shapes {real.shape} and {fake.shape}")
     result = {"real_images": len(real), "fake_images": len(fake)}
     for name, values in (("detected", fake), ("false_alarms", real)):
-        result[name] = float((values > threshold).mean())
+        result[name] = float(_called_fake(values, threshold).mean())
         result[f"{name}_low"], result[f"{name}_high"] = accuracy_interval(result[name], len(values))
     ranks = rankdata(np.concatenate([real, fake]))
     below = (ranks[len(real) :] - rankdata(fake)) / len(real)  # share of REAL below each FAKE image, ties half
@@ -142,9 +178,10 @@ def against(real: np.ndarray, fake: np.ndarray, threshold: float = 0.5) -> dict[
 def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the threshold with the highest accuracy on these images: those of the validation split.
 
-    Half-way between two neighbouring probabilities; the one nearest to ½ where several are as good.
+    Half-way between two neighbouring probabilities; the one nearest to ½ where several are as good. A `ValueError` as
+    from `score`.
     """
-    p, y = np.asarray(probabilities, float), np.asarray(labels, int)
+    p, y = _vectors(probabilities, labels)
     values = np.unique(np.concatenate([[0.0, 1.0], p]))
     candidates = (values[:-1] + values[1:]) / 2
     real, fake = np.sort(p[y == REAL]), np.sort(p[y == FAKE])
@@ -156,16 +193,32 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature with the lowest log loss on these images: those of the validation split.
 
+    Looked for from 0.05 to 20. A warning says where the loss is lowest at an end of that range: where every image is
+    told right, for one, more certainty is always better. A `ValueError` as from `score`.
+
     Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
+    p, y = _vectors(probabilities, labels)
 
     def loss(log_temperature: float) -> float:
-        return log_loss(labels, with_temperature(probabilities, np.exp(log_temperature)), labels=(REAL, FAKE))
+        return log_loss(y, with_temperature(p, np.exp(log_temperature)), labels=(REAL, FAKE))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x
+    if np.abs(found - LOG_TEMPERATURES).min() < 1e-3:
+        warnings.warn(
+            f"The log loss is lowest at a temperature of {np.exp(found):.3g}, the end of the range that was searched: "
+            "these images have no best temperature.",
+            stacklevel=2,
+        )
+    return float(np.exp(found))
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return P(FAKE), float64, after dividing its log odds by a temperature: above 1 less certain, the same order."""
-    p = np.asarray(probabilities, float).clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
+    """Return P(FAKE), float64, after dividing its log odds by a temperature: above 1 less certain, the same order.
+
+    A `ValueError` for probabilities outside 0 to 1 or not numbers, and for a temperature not above 0 or infinite.
+    """
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature of {temperature}; expected one above 0, and finite")
+    p = _probabilities(probabilities).clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
     return expit(logit(p) / temperature)

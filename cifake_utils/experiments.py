@@ -1,6 +1,7 @@
 """The named runs of the series, and one call that trains such a run or loads what an earlier one left."""
 
 import copy
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from cifake_utils import (
@@ -24,10 +24,12 @@ from cifake_utils import (
     records,
     rotation,
     training,
+    verified,
 )
-from cifake_utils.batches import FeatureBatches, ImageBatches
-from cifake_utils.files import locked, replacing
-from cifake_utils.weights import Weights, state_hash
+from cifake_utils.batches import MEAN, STD, FeatureBatches, ImageBatches
+from cifake_utils.files import agreed, can_be_removed, clear_leftovers, locked
+from cifake_utils.fingerprint import differences, recipe_hash
+from cifake_utils.weights import Weights
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
 # and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end. `strong_head`: for heads on a
@@ -155,10 +157,51 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     if architecture.start == "rotation":
         settings["pretext"] = {"preset": PRETEXT_PRESET, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:
-        settings["combined_loss"] = experiment.combined_loss
+        settings["combined_loss"] = losses.CombinedLoss(**experiment.combined_loss).options()
     if experiment.dimensions != "measured":
         settings["dimensions"] = experiment.dimensions
     return settings
+
+
+def recipe(
+    name: str,
+    seed: int,
+    profile: profiles.Profile,
+    data_hash: str,
+    weights_hash: str,
+    accelerator: Accelerator,
+) -> dict:
+    """Return all that a run's outcome depends on: JSON types. A finished run is loaded only if it has the same.
+
+    ``computation`` is how it is computed: the precision, and where batch norm learns the processes that it does not
+    cross. Versions of packages are not in it: a record lists them.
+    """
+    model_name = _experiment(name).model or name
+    architecture = models.MODELS[model_name]
+    made_from = {
+        "data": data_hash,
+        "weights": weights_hash,
+        "seed": seed,
+        "architecture": architecture.recipe(),
+        "normalisation": [MEAN, STD],
+        "training": hyperparameters(name, profile),
+        "computation": {"precision": accelerator.mixed_precision},
+    }
+    if architecture.frozen:
+        made_from["threshold_images"] = features.THRESHOLD_IMAGES
+    else:
+        made_from["computation"] = training.computation(accelerator)
+    if architecture.start == "rotation":
+        seed = 0 if architecture.frozen else seed
+        made_from["pretext"] = rotation.recipe(
+            weights_hash, data_hash, profile, seed, _pretext_options(profile), accelerator
+        )
+    return json.loads(json.dumps(made_from))
+
+
+def _pretext_options(profile: profiles.Profile) -> dict:
+    preset = PRESETS[PRETEXT_PRESET]
+    return _fit_options(preset) | {"batch_size": profile.batch_size or preset["batch_size"]}
 
 
 def train_or_load(
@@ -166,9 +209,9 @@ def train_or_load(
 ) -> tuple[models.Detector, records.Record]:
     """Return a trained model, on the CPU in eval mode, and the record of its run.
 
-    Trains where there is no finished run of this experiment and seed, on the same data and weights and with the same
-    hyper-parameters, under ``CIFAKE_RUNS``; loads it otherwise. A training that was stopped goes on. The test set
-    is scored once, after training. Processes of one job (``accelerate launch``) share the work; the main one writes.
+    Trains where there is no finished run with the same `recipe` under ``CIFAKE_RUNS``; loads it otherwise, for which
+    no right to write there is needed. A training that was stopped goes on. The test set is scored once, after training.
+    Processes of one job (``accelerate launch``) share the work; the main one writes.
 
     Parameters
     ----------
@@ -178,69 +221,149 @@ def train_or_load(
         Fixes initial values, order, flips and turns. A frozen rotation backbone is always that of seed 0.
     profile : str or Profile, optional
         Default: the active one.
+
+    Raises
+    ------
+    CifakeError
+        An unknown experiment; data or weights that can't be had; a full disk or a folder that can't be written to; a
+        finished run that is damaged (`verified.DamagedFile`).
     """
     profile = profiles.resolve(profile)
-    settings = hyperparameters(name, profile)
     model_name = _experiment(name).model or name
-    architecture = models.MODELS[model_name]
     accelerator = profile.accelerator()
     with accelerator.main_process_first():  # which decodes and downloads; the others find it done
         cifake = data.load(profile)
         start = models.starting_weights(model_name, profile)
+    made_from = recipe(name, seed, profile, cifake.hash, start.hash, accelerator)
     path = profile.runs / f"{name}-seed{seed}.json"
     unfinished = profile.runs / "unfinished" / f"{path.stem}.safetensors"
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    with locked(unfinished.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the run
-        record = records.read(path) if path.exists() else None
-        is_finished = record is not None and _made_from(record) == (cifake.hash, start.hash, settings)
-        backbone, pretext = start, {}
-        if architecture.start == "rotation" and (architecture.frozen or not is_finished):
-            pretext_seed = 0 if architecture.frozen else seed
-            batch_size = profile.batch_size or PRESETS[PRETEXT_PRESET]["batch_size"]
-            options = _fit_options(PRESETS[PRETEXT_PRESET]) | {"batch_size": batch_size}
-            backbone, pretext = rotation.pretrained(start, cifake, profile, pretext_seed, options)
-        model = models.build(model_name, profile, seed, backbone)
-        weights_file = path.with_suffix(".safetensors")
-        if is_finished:
-            model.load_state_dict(model.state_dict() | load_file(weights_file))
-            return model.eval(), record
+    record = agreed(_finished(path, made_from), accelerator)
+    if record is None or can_be_removed(unfinished):
+        with locked(unfinished.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the run
+            record = agreed(_finished(path, made_from, say=accelerator.is_main_process), accelerator)
+            if record is None:
+                return _trained(made_from, path, unfinished, name, seed, profile, cifake, start, accelerator)
+            if accelerator.is_main_process:
+                unfinished.unlink(missing_ok=True)  # of a process that was killed after it had finished the run
+    return _load(record, path, start), record
 
-        start, backbone = replace(start, state={}), replace(backbone, state={})  # the model has its own copy
-        record = _train(name, seed, profile, cifake, start, model, accelerator, checkpoint=unfinished)
-        record.details["trained"] = f"{backbone.name}, hash {backbone.hash}"
-        if pretext:
-            record.seconds["pretext"], record.details["pretext"] = pretext["curves"]["seconds"], pretext
-        model.cpu().eval()
-        if accelerator.is_main_process:
-            with replacing(weights_file) as partial:
-                save_file({key: value.contiguous() for key, value in model.learned_state().items()}, partial)
-            records.save(record, profile.runs)
-            unfinished.unlink(missing_ok=True)
-        accelerator.free_memory()  # it holds the optimiser
-        memory.trim()
-        return model, record
+
+def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record | None:
+    """Return the record at ``path`` if its run had this recipe and has its weights; ``say`` what it has instead."""
+    if not path.exists():
+        return None
+    record, missing = _read_with_files(path)
+    if missing:
+        reason = f"{missing[0]}, which belongs to it, is missing"
+    elif record.recipe != made_from:
+        reason = f"it differs in {', '.join(differences(record.recipe, made_from))}"
+    else:
+        return record
+    if say:
+        print(f"{path} is not the run that was asked for: {reason}. A new training will take its place.")
+    return None
+
+
+def _read_with_files(path: Path) -> tuple[records.Record | None, list[Path]]:
+    """Return the record at ``path``, and which of the files that its trained model is made of are missing.
+
+    There is no record without all of its own files.
+    """
+    missing = [file for ending in (".npz", ".safetensors") if not (file := path.with_suffix(ending)).exists()]
+    if missing:
+        return None, missing
+    record = records.read(path)
+    return record, [file for file in _frozen_part(record) if not file.exists()]
+
+
+def _frozen_part(record: records.Record) -> list[Path]:
+    """Return the file of the backbone that a run on a frozen rotation backbone shares with others; none for others."""
+    frozen = record.recipe.get("architecture", {}).get("frozen") and "pretext" in record.recipe
+    return [rotation.kept_at(record.recipe["pretext"])] if frozen else []
+
+
+def _load(record: records.Record, path: Path, start: Weights) -> models.Detector:
+    """Return the trained model of a record at ``path``, in eval mode."""
+    weights_file, frozen_part = path.with_suffix(".safetensors"), _frozen_part(record)
+    backbone = rotation.load(record.recipe["pretext"])[0] if frozen_part else start
+    if frozen_part and backbone.hash != record.checksums["backbone"]:
+        raise verified.DamagedFile(path, f"{frozen_part[0]} is not the backbone that this model was trained on")
+    model = models.build(_experiment(record.model).model or record.model, record.profile, record.seed, backbone)
+    learned, _ = verified.load_tensors(weights_file, expected=record.checksums["safetensors"])
+    if learned.keys() != model.learned_state().keys():
+        wrong = sorted(learned.keys() ^ model.learned_state().keys())
+        raise verified.DamagedFile(weights_file, f"it lacks, or has too much, {', '.join(wrong[:3])}")
+    model.load_state_dict(model.state_dict() | learned)
+    return model.eval()
+
+
+def _trained(
+    made_from: dict,
+    path: Path,
+    unfinished: Path,
+    name: str,
+    seed: int,
+    profile: profiles.Profile,
+    cifake: data.Cifake,
+    start: Weights,
+    accelerator: Accelerator,
+) -> tuple[models.Detector, records.Record]:
+    """Train a model, score it, and keep both beside ``path``."""
+    model_name = _experiment(name).model or name
+    backbone, pretext = start, {}
+    if "pretext" in made_from:
+        options = _pretext_options(profile)
+        backbone, pretext = rotation.pretrained(start, cifake, profile, made_from["pretext"]["seed"], options)
+    model = models.build(model_name, profile, seed, backbone)
+    start, backbone = replace(start, state={}), replace(backbone, state={})  # the model has its own copy
+    record = _train(name, seed, profile, cifake, start, model, accelerator, checkpoint=unfinished)
+    record.recipe = made_from
+    record.details["trained"], record.checksums["backbone"] = f"{backbone.name}, hash {backbone.hash}", backbone.hash
+    if pretext:
+        record.seconds["pretext"], record.details["pretext"] = pretext["curves"]["seconds"], pretext
+    model.cpu().eval()
+    if accelerator.is_main_process:
+        clear_leftovers(path.parent, f"{path.stem}.*")
+        path.unlink(missing_ok=True)  # no record of another run stands beside these weights at any moment
+        weights_file = path.with_suffix(".safetensors")
+        record.checksums["safetensors"] = verified.save_tensors(weights_file, model.learned_state())
+        records.save(record, path.parent)
+        unfinished.unlink(missing_ok=True)
+    accelerator.free_memory()  # it holds the optimiser
+    memory.trim()
+    return model, record
 
 
 def finished(profile: str | profiles.Profile | None = None) -> list[records.Record]:
-    """Return the reader's runs that `train_or_load` would load, by name and seed.
+    """Return the reader's finished runs, by name and seed, in whichever precision they were trained.
 
-    Those of a profile (default: the active one), on its data and weights, with today's hyper-parameters.
+    Those of a profile (default: the active one), on its data and weights, with today's models and hyper-parameters:
+    their `recipe` is that of `train_or_load` but for ``computation``.
     """
-    profile = profiles.resolve(profile)
-    paths = [path for path in sorted(profile.runs.glob("*-seed*.json")) if path.with_suffix(".safetensors").exists()]
-    runs = [record for record in map(records.read, paths) if record.model in EXPERIMENTS]
+    runs, _ = _runs(profiles.resolve(profile))
+    return [record for record, others in runs if not others]
+
+
+def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, list[str]]], dict[str, Weights]]:
+    """Return all runs of a profile that are whole, with what they differ in from what would be trained now.
+
+    And the weights, by name of the model, that these models start from.
+    """
+    found = map(_read_with_files, sorted(profile.runs.glob("*-seed*.json")))
+    runs = [record for record, missing in found if not missing and record.model in EXPERIMENTS]
     if not runs:
-        return []
-    data_hash = data.load(profile).hash
+        return [], {}
+    data_hash, accelerator = data.load_hash(profile), profile.accelerator()
     architectures = {record.model: EXPERIMENTS[record.model].model or record.model for record in runs}
     one_of_each = {models.MODELS[name].start: name for name in architectures.values()}
-    hashes = {start: models.starting_weights(name, profile).hash for start, name in one_of_each.items()}
-    starts = {name: hashes[models.MODELS[model].start] for name, model in architectures.items()}
-    return [
-        record
-        for record in runs
-        if _made_from(record) == (data_hash, starts[record.model], hyperparameters(record.model, profile))
-    ]
+    loaded = {start: models.starting_weights(name, profile) for start, name in one_of_each.items()}
+    starts = {name: loaded[models.MODELS[model].start] for name, model in architectures.items()}
+    compared = []
+    for record in runs:
+        wanted = recipe(record.model, record.seed, profile, data_hash, starts[record.model].hash, accelerator)
+        others = [name for name in differences(record.recipe, wanted) if "computation." not in name]
+        compared.append((record, others))
+    return compared, starts
 
 
 def trained(
@@ -261,34 +384,35 @@ def trained(
             f"{name} is a control that gets something else in place of an image's dimensions: what it says of an image "
             f"is not about that image alone. Choose a model without that, such as {EXPERIMENTS[name].model}."
         )
+    found, starts = _runs(profile)
     runs = [
         record
-        for record in finished(profile)
-        if (record.model == name if name else _experiment(record.model).dimensions == "measured")
+        for record, others in found
+        if not others and (record.model == name if name else _experiment(record.model).dimensions == "measured")
     ]
     if not runs:
-        raise CifakeError(_no_run(name, profile))
+        raise CifakeError(_no_run(name, profile, found))
     best = max(runs, key=lambda record: record.metrics["val"]["accuracy"])
-    return train_or_load(best.model, best.seed, profile)
+    return _load(best, profile.runs / f"{best.name}.json", starts[best.model]), best
 
 
-def _no_run(name: str | None, profile: profiles.Profile) -> str:
+def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, list[str]]]) -> str:
     """Return why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
     what = f"no finished run of {name}" if name else "no trained model"
     where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
     if any((profile.runs / "unfinished").glob(f"{name or '*'}-seed*.safetensors")):
         return f"{where} A training was stopped before its end; it goes on with {command}."
-    if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
+    others = [(record, names) for record, names in found if names and name in (None, record.model)]
+    if others:
+        record, names = others[0]
         return (
             f"{where} What is there was trained on other data, from other weights or with other settings than the "
-            f"profile's, or its weights are missing. Train one with {command}."
+            f"profile's: {record.name} differs in {', '.join(names)}. Train one with {command}."
         )
+    if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
+        return f"{where} There are records, but without the trained weights beside them. Train one with {command}."
     return f"{where} Train one with {command}."
-
-
-def _made_from(record: records.Record) -> tuple[str, str, dict]:
-    return record.data_hash, record.weights_hash, record.hyperparameters
 
 
 def predict_images(
@@ -341,7 +465,7 @@ def _measured(
     """
     statistics, wanted = {}, {}
     for name, (model, _) in detectors.items():
-        keys = {f"{key} {state_hash(tap.state_dict())}": tap for key, tap in model.statistics.items()}
+        keys = {recipe_hash([tap.recipe(), tap.state_dict()]): tap for tap in model.statistics.values()}
         statistics, wanted[name] = statistics | keys, list(keys)
     statistics = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in statistics.items()}
     mirrored = any(record.hyperparameters.get("mirror_average") for _, record in detectors.values())

@@ -5,35 +5,38 @@ features of the image or its mirror image trains exactly as behind the backbone 
 """
 
 import copy
-import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cifake_utils import CifakeError, profiles, progress
+from cifake_utils import CifakeError, profiles, progress, verified
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.files import locked, replacing
+from cifake_utils.files import agreed, clear_leftovers, locked, replacing
+from cifake_utils.fingerprint import recipe_hash, state_hash
 from cifake_utils.fractal import FractalDimension
 from cifake_utils.models import STATISTICS, Backbone, Maps
-from cifake_utils.weights import state_hash
 
 BATCH_SIZE = 125  # the maps of more don't stay in a CPU's cache: 500 take a tenth more time
+CHECKSUMS = "checksums.json"  # of the features in a folder, by file name
 THRESHOLD_IMAGES = 2_000  # training images that thresholds are taken from; each gives 64 or more values a channel
 
 
 def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Path:
-    """Return the folder of these features; its name depends on all they depend on."""
-    recipe = (state_hash(backbone.state_dict()), cifake.hash, MEAN, STD, accelerator.mixed_precision)
-    key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
-    return profiles.runs_folder() / "cache" / f"features-{key}"
+    """Return the folder of what one backbone makes of some images; its name depends on all that the maps depend on."""
+    recipe = {
+        "backbone": state_hash(backbone.state_dict()),
+        "data": cifake.hash,
+        "normalisation": [MEAN, STD],
+        "precision": accelerator.mixed_precision,
+    }
+    return profiles.runs_folder() / "cache" / f"features-{recipe_hash(recipe)}"
 
 
 def shuffled(values: torch.Tensor, seed: int) -> torch.Tensor:
@@ -53,10 +56,21 @@ BREAKS = {"shuffled": shuffled, "noise": noise}
 def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> nn.ModuleDict:
     """Return `models.STATISTICS`, the thresholds of the fractal layers taken from training images, kept on disk.
 
-    At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split.
+    At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split. Damaged thresholds are taken anew.
     """
-    with _locked(backbone, cifake, accelerator) as folder:
-        return _fitted(backbone, cifake.train, accelerator, folder / "statistics.safetensors")
+    _require_frozen(backbone)
+    folder = cache_folder(backbone, cifake, accelerator)
+    statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
+    recipe = {"images": THRESHOLD_IMAGES, "measures": {name: tap.recipe() for name, tap in statistics.items()}}
+    path = folder / f"thresholds-{recipe_hash(recipe)}.safetensors"
+    if not agreed(verified.is_whole(path), accelerator):
+        with locked(folder / "lock", accelerator):  # a second job waits here and then finds the file
+            if accelerator.is_main_process and not verified.is_whole(path, say="are taken"):
+                clear_leftovers(folder)
+                _fit(statistics, backbone, cifake.train, accelerator)
+                verified.save_tensors(path, statistics.state_dict())
+    statistics.load_state_dict(verified.load_tensors(path)[0])
+    return statistics
 
 
 def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Accelerator) -> dict[str, torch.Tensor]:
@@ -77,48 +91,64 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
     -------
     dict of str to torch.Tensor
         float16, shape (N, 2, D): features of image and mirror image. Those of a single name stay in their file,
-        mapped; those of several are copied into memory.
+        mapped; those of several are copied into memory. Every file was compared with the checksum that was taken
+        when it was written; a damaged one is computed anew.
     """
-    with _locked(backbone, cifake, accelerator) as folder:
-        statistics = _fitted(backbone, cifake.train, accelerator, folder / "statistics.safetensors")
-        for split, images in cifake.splits.items():
-            missing = [name for name in statistics if not _file(folder, split, name).exists()]
-            if missing:
-                paths = {name: _file(folder, split, name) for name in missing}
-                _compute(backbone, statistics, images, paths, accelerator, split)
-    found = {split: [_read(_file(folder, split, name)) for name in names] for split in cifake.splits}
+    statistics = fitted_statistics(backbone, cifake, accelerator)
+    folder = cache_folder(backbone, cifake, accelerator)
+    files = {
+        (split, name): folder / f"{split}-{name}-{recipe_hash([tap.recipe(), tap.state_dict()])}.npy"
+        for split in cifake.splits
+        for name, tap in statistics.items()
+    }
+    wanted = {(split, name): files[split, name] for split in cifake.splits for name in names}
+    if agreed(_missing(wanted), accelerator):
+        with locked(folder / "lock", accelerator):  # a second job waits here and then finds the files
+            if accelerator.is_main_process:
+                clear_leftovers(folder)
+            missing = agreed(_missing(files, say=accelerator.is_main_process), accelerator)
+            for split, images in cifake.splits.items():
+                paths = {name: files[split, name] for name in statistics if (split, name) in missing}
+                if paths:
+                    _compute(backbone, statistics, images, paths, accelerator, split)
+    found = {split: [_mapped(files[split, name]) for name in names] for split in cifake.splits}
     return {split: torch.cat(values, 2) if len(values) > 1 else values[0] for split, values in found.items()}
 
 
-@contextmanager
-def _locked(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Iterator[Path]:
-    """Yield the cache folder; a second job waits here and then finds the files."""
+def _mapped(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _missing(files: dict[tuple[str, str], Path], say: bool = False) -> list[tuple[str, str]]:
+    """Return the keys of files that are not there or not what was written, with ``say`` a line of each of the latter.
+
+    Reading a file's bytes for its checksum takes a fraction of the time that an epoch needs to read its rows.
+    """
+    checksums, missing = _checksums(next(iter(files.values())).parent), []
+    for key, path in files.items():
+        there = path.exists()
+        if not there or checksums.get(path.name) != verified.file_checksum(path):
+            missing.append(key)
+            if there and say:
+                print(f"{path} is not what was written there: the features are computed again.")
+    return missing
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return the checksums of the features in a folder; none where their file is missing or damaged."""
+    with suppress(FileNotFoundError, verified.DamagedFile):
+        return verified.load_json(folder / CHECKSUMS)
+    return {}
+
+
+def _require_frozen(backbone: Backbone) -> None:
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
-    folder = cache_folder(backbone, cifake, accelerator)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", accelerator):
-        if accelerator.is_main_process:
-            for leftover in folder.glob(".*"):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-        yield folder
 
 
 def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, last: str = "layer4") -> Maps:
     with accelerator.autocast():
         return backbone(normalise(images.to(accelerator.device)), last)
-
-
-def _fitted(backbone: Backbone, images: ImageSet, accelerator: Accelerator, path: Path) -> nn.ModuleDict:
-    """Return statistics whose thresholds are those in the file; the main process writes it where it isn't there."""
-    statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
-    if accelerator.is_main_process and not path.exists():
-        _fit(statistics, backbone, images, accelerator)
-        with replacing(path) as partial:
-            save_file(statistics.state_dict(), partial)
-    accelerator.wait_for_everyone()
-    statistics.load_state_dict(load_file(path))
-    return statistics
 
 
 @torch.inference_mode()
@@ -129,19 +159,6 @@ def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accele
         if isinstance(tap.measure, FractalDimension):  # one map after the other: all of them would fill memory
             batches = images.images[::every].split(BATCH_SIZE)
             tap.measure.fit(_maps(backbone, batch, accelerator, tap.stage)[tap.stage].cpu() for batch in batches)
-
-
-def _file(folder: Path, split: str, name: str) -> Path:
-    return folder / f"{split}-{name}.npy"
-
-
-def _read(path: Path) -> torch.Tensor:
-    try:
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
-    except (ValueError, EOFError) as error:
-        raise CifakeError(
-            f"The cached features {path} are damaged ({error}). Delete that file; the next run computes them again."
-        ) from None
 
 
 @torch.inference_mode()
@@ -197,9 +214,8 @@ def _compute(
     wanted = {name: copy.deepcopy(statistics[name]).to(accelerator.device) for name in paths}
     writes, processes = accelerator.is_main_process, accelerator.num_processes
     starts = range(0, len(images), BATCH_SIZE)
-    with ExitStack() as files, progress.bar(total=len(images), desc=f"features {split}", shown=writes) as bar:
-        partial_paths = {name: files.enter_context(replacing(path)) for name, path in paths.items()} if writes else {}
-        arrays = {}
+    with ExitStack() as stack, progress.bar(total=len(images), desc=f"features {split}", shown=writes) as bar:
+        files = {name: stack.enter_context(_opened(path)) for name, path in paths.items()} if writes else {}
         for turn in range(0, len(starts), processes):
             start = starts[min(turn + accelerator.process_index, len(starts) - 1)]  # too many: the last batch again
             batch = images.images[start : start + BATCH_SIZE]
@@ -207,12 +223,21 @@ def _compute(
             for name in paths:
                 values = torch.stack([side[name] for side in sides], 1).to(accelerator.device)
                 values = accelerator.gather(accelerator.pad_across_processes(values)).chunk(processes)
-                if writes and name not in arrays:
+                if writes and not turn:
                     shape = (len(images), *values[0].shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(partial_paths[name], "w+", np.float16, shape)
+                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(files[name], header)
                 for first, computed in zip(starts[turn:] if writes else (), values, strict=False):
-                    rows = arrays[name][first : first + BATCH_SIZE]
-                    rows[:] = computed[: len(rows)].cpu().numpy()
+                    files[name].write(computed[: len(images) - first].cpu().contiguous().numpy())
             bar.update(min(processes * BATCH_SIZE, len(images) - turn * BATCH_SIZE))
-        for array in arrays.values():
-            array.flush()
+    if writes:
+        folder = next(iter(paths.values())).parent
+        written = {path.name: verified.file_checksum(path) for path in paths.values()}
+        verified.save_json(folder / CHECKSUMS, _checksums(folder) | written)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to that takes the place of ``path`` when it is complete."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        yield file

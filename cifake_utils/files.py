@@ -1,5 +1,6 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and locks that keep writers apart."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,7 +9,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock
+from safetensors import SafetensorError
+
+from cifake_utils import CifakeError
+
+# What a system says when the disk is full, read-only, or not this user's: the reader can put that right.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 
 @contextmanager
@@ -16,32 +25,109 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path``, on failure it goes.
 
     What the caller makes at the temporary path may be a file or a folder. A folder that another process put
-    at ``path`` in the meantime is kept, and ours is dropped.
+    at ``path`` in the meantime is kept, and ours is dropped. A file has reached the disk before it takes its place,
+    and gets the permissions that the user's umask grants.
+
+    Raises
+    ------
+    CifakeError
+        The disk is full, or the folder is not one that this user may write to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as box:
-        partial = Path(box) / path.name
-        yield partial
-        if partial.is_dir() and path.is_dir():
-            shutil.rmtree(partial)
-        else:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as box:
+            partial = Path(box) / path.name
+            yield partial
+            if partial.is_dir() and path.is_dir():
+                shutil.rmtree(partial)
+                return
+            if partial.is_file():
+                _finish(partial)
             os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        if (explained := cannot_write(path, error)) is None:
+            raise
+        raise explained from error
+
+
+def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeError | None:
+    """Return what to tell the reader of an error met while writing, None for one that is no matter of disks."""
+    full = isinstance(error, SafetensorError) or error.errno in NO_ROOM
+    if not full and error.errno not in NO_RIGHT:
+        return None
+    reason = str(error) if isinstance(error, SafetensorError) else error.strerror
+    remedy = "Free some space on that disk, or choose" if full else "Choose"
+    return CifakeError(
+        f"{path} can't be written: {reason}. {remedy} a folder that you may write to: CIFAKE_RUNS names the one for "
+        "caches and runs. What was complete before is still there, and the next run goes on from it."
+    )
+
+
+def _finish(file: Path) -> None:
+    """Bring a file to the disk, with the permissions of any other new file (safetensors writes its own as 0600)."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
 
 
 @contextmanager
-def locked(path: Path, accelerator: Accelerator) -> Iterator[None]:
+def locked(path: Path, accelerator: Accelerator | None = None) -> Iterator[None]:
     """Hold the lock file ``path`` for all processes of one job; another job waits until this one lets go.
 
     The main process takes it, the others wait until it has; in the end all wait for the last one, so that what the
-    main process wrote meanwhile is there for every one of them.
+    main process wrote meanwhile is there for every one of them. Whoever may write to the folder may take the lock,
+    whoever made its file.
+
+    Parameters
+    ----------
+    path : Path
+    accelerator : accelerate.Accelerator, optional
+        The job's processes; default: this process alone.
+
+    Raises
+    ------
+    CifakeError
+        The folder is not one that this user may write to.
     """
-    with FileLock(path) if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()
+    main = accelerator is None or accelerator.is_main_process
+    with _lock(path) if main else nullcontext():
+        if accelerator:
+            accelerator.wait_for_everyone()
         yield
-        accelerator.wait_for_everyone()
+        if accelerator:
+            accelerator.wait_for_everyone()
 
 
-def clear_leftovers(path: Path) -> None:
-    """Remove what `replacing` left beside ``path`` in a process that was killed. No other may be writing ``path``."""
-    for leftover in path.parent.glob(f".{path.name}.*"):
+def agreed(value, accelerator: Accelerator):
+    """Return what the main process found, in every process of a job: what one of them does next, all have to do."""
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    lock = FileLock(path, mode=0o666)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(path, error) or error from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what `replacing` left in a folder, of files called ``name``, in processes that were killed.
+
+    ``name`` may be a pattern. No other process may be writing such a file: hold its lock.
+    """
+    for leftover in folder.glob(f".{name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def can_be_removed(path: Path) -> bool:
+    """Whether there is such a file, in a folder that this user may write to."""
+    return path.exists() and os.access(path.parent, os.W_OK)

@@ -98,11 +98,24 @@ class Tap(nn.Module):
     def forward(self, maps: Maps) -> torch.Tensor:
         return self.measure(maps[self.stage])
 
+    def recipe(self) -> dict:
+        """Return what the numbers depend on besides the maps and the state: JSON types."""
+        name = getattr(self.measure, "__name__", type(self.measure).__name__)
+        options = self.measure.options() if isinstance(self.measure, nn.Module) else {}
+        return {"stage": self.stage, "measure": name, "version": MEASURE_VERSIONS[name], **options}
+
+    def extra_repr(self) -> str:
+        return str(self.recipe())
+
 
 def channel_mean(maps: torch.Tensor) -> torch.Tensor:
     """Return the mean of each channel: (N, C, H, W) to (N, C)."""
     return maps.mean((2, 3))
 
+
+# Raise a number when the arithmetic of that measure changes: whatever was made with the old one is then made again.
+# A test compares what each computes with the values of its version.
+MEASURE_VERSIONS = {"channel_mean": 1, "FractalDimension": 1, "variogram_dimension": 1}
 
 # What can be computed from the backbone's maps in one pass, by name. A model has copies of its own,
 # whose thresholds `features.fitted_statistics` takes from training images.
@@ -224,7 +237,7 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model is made of.
+    """What a model is made of. `recipe` says it in JSON types.
 
     Attributes
     ----------
@@ -246,6 +259,24 @@ class Architecture:
     frozen: bool = False
     statistics: tuple[str, ...] = ("pooled",)
     head: Callable[[int], nn.Module] = lambda inputs: nn.Linear(inputs, 2)
+
+    def recipe(self) -> dict:
+        """Return all that makes two models different before they are trained: JSON types."""
+        with torch.device("meta"):
+            head = self.head(_width(self.statistics))
+        return {
+            "start": self.start,
+            "frozen": self.frozen,
+            "statistics": [[name, STATISTICS[name].recipe()] for name in self.statistics],
+            "head": [_layer_recipe(layer) for layer in head.modules() if not list(layer.children())],
+        }
+
+
+def _layer_recipe(layer: nn.Module) -> list:
+    """Return kind, shapes and options of one layer; torch's own description of it changes from version to version."""
+    shapes = {name: list(value.shape) for name, value in layer.state_dict().items()}
+    options = {name: getattr(layer, name) for name in ("eps", "momentum", "p") if hasattr(layer, name)}
+    return [type(layer).__name__, shapes, options]
 
 
 FROZEN = {"start": "pretrained", "frozen": True}

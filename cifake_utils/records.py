@@ -1,10 +1,10 @@
 """What a run leaves on disk, and the reference runs that ship with the project.
 
 A run is two files: ``NAME-seedK.json`` says what was done and what came out, ``NAME-seedK.npz`` holds P(FAKE) of every
-validation and test image in the order of the sorted names. A summary is one JSON file of measured numbers.
+validation and test image in the order of the sorted names. The first carries the checksum of the second, and of the
+trained weights beside it. A summary is one JSON file of measured numbers.
 """
 
-import json
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifake_utils import CifakeError, profiles
-from cifake_utils.files import replacing
+from cifake_utils import CifakeError, profiles, verified
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -40,6 +39,10 @@ class Record:
         `evaluation.score` for ``val`` and ``test``.
     probabilities, labels : dict of str to np.ndarray
         float16 P(FAKE) and uint8 labels for ``val`` and ``test``, rows in the order of the sorted names.
+    recipe : dict
+        All that the run depends on, JSON types: `experiments.recipe`. Empty for reference runs of before there was one.
+    checksums : dict of str to str
+        Of the files beside this one: ``npz``, and ``safetensors`` where trained weights were kept.
     details : dict
         What else there is to know: precision, the pretext's training.
     versions, hardware : dict, str
@@ -59,6 +62,8 @@ class Record:
     metrics: dict[str, dict[str, float]]
     probabilities: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
+    recipe: dict = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
     details: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: versions())
     hardware: str = field(default_factory=lambda: hardware())
@@ -82,27 +87,34 @@ def hardware() -> str:
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Write a record into ``folder`` and return the path of its JSON file. Each file appears only when complete."""
-    document = asdict(record)
+    """Write a record into ``folder`` and return the path of its JSON file, which is written last."""
+    path = folder / f"{record.name}.json"
     arrays = {}
     for split in record.probabilities:
-        arrays[split] = document["probabilities"][split].astype(np.float16)
-        arrays[f"{split}_labels"] = document["labels"][split].astype(np.uint8)
+        arrays[split] = record.probabilities[split].astype(np.float16)
+        arrays[f"{split}_labels"] = record.labels[split].astype(np.uint8)
+    verified.save_arrays(path.with_suffix(".npz"), **arrays)
+    record.checksums["npz"] = verified.file_checksum(path.with_suffix(".npz"))
+    document = asdict(record)
     del document["probabilities"], document["labels"]
-    path = folder / f"{record.name}.json"
-    with replacing(path.with_suffix(".npz")) as partial:
-        np.savez_compressed(partial, **arrays)
-    _write_json(path, document)
+    verified.save_json(path, document)
     return path
 
 
 def read(path: Path) -> Record:
-    """Return the record whose JSON file is ``path``."""
-    document = _read_json(path)
-    with np.load(path.with_suffix(".npz")) as arrays:
+    """Return the record whose JSON file is ``path``; raises `verified.DamagedFile` where a file is not what it was."""
+    document, beside = verified.load_json(path), path.with_suffix(".npz")
+    try:
+        if verified.file_checksum(beside) != document["checksums"]["npz"]:
+            raise verified.DamagedFile(beside, f"it is not the file that {path.name} was written with")
+        arrays = verified.load_arrays(beside)
         probabilities = {split: arrays[split] for split in document["metrics"]}
         labels = {split: arrays[f"{split}_labels"] for split in document["metrics"]}
-    return Record(**document, probabilities=probabilities, labels=labels)
+        return Record(**document, probabilities=probabilities, labels=labels)
+    except FileNotFoundError:
+        raise verified.DamagedFile(path, f"{beside.name}, a part of it, is missing") from None
+    except (KeyError, TypeError) as error:
+        raise verified.DamagedFile(path, f"it is not a record of this version ({error})") from None
 
 
 def reference(name: str, seed: int = 0) -> Record:
@@ -135,22 +147,10 @@ def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
 def save_summary(name: str, values: dict) -> Path:
     """Write measured numbers (JSON types) as ``NAME.json`` among the active profile's runs, and return its path."""
     path = profiles.active().runs / f"{name}.json"
-    _write_json(path, values | {"versions": versions()})
+    verified.save_json(path, values | {"versions": versions()})
     return path
 
 
 def reference_summary(name: str) -> dict:
     """Return the numbers that `save_summary` wrote on all of CIFAKE and that ship with the project."""
-    return _read_json(REFERENCE / f"{name}.json")
-
-
-def _write_json(path: Path, document: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CifakeError(f"{path} is not a readable record ({error}). Delete it and run again.") from None
+    return verified.load_json(REFERENCE / f"{name}.json")

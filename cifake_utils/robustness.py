@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from cifake_utils import data, evaluation, experiments, profiles, progress, records
-from cifake_utils.files import replacing
+from cifake_utils import data, evaluation, experiments, profiles, progress, records, verified
 
 Predict = Callable[[torch.Tensor], dict[str, np.ndarray]]
 
@@ -134,8 +133,7 @@ def gan_samples() -> torch.Tensor:
 
     They have been through the JPEG encoder of CIFAKE's files; ``assets/make_gan_samples.py`` made them.
     """
-    with np.load(GAN_SAMPLES, allow_pickle=False) as arrays:
-        return torch.from_numpy(arrays["images"])
+    return torch.from_numpy(verified.load_arrays(verified.shipped(GAN_SAMPLES))["images"])
 
 
 def path(name: str, folder: Path = records.REFERENCE, seed: int = 0) -> Path:
@@ -157,12 +155,10 @@ def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | N
     answers = battery(predict, data.load(profile).test.images)
     on_gan = predict(gan_samples())
     for name in names:
-        with replacing(path(name, profile.runs, seed)) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **answers[name], GAN=on_gan[name].astype(np.float16))
+        verified.save_arrays(path(name, profile.runs, seed), **answers[name], GAN=on_gan[name].astype(np.float16))
 
 
 def read(file: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return what `measure` kept, float16 P(FAKE): (strengths, N) for each corruption; (500,) of the GAN's images."""
-    with np.load(file, allow_pickle=False) as arrays:
-        answers = {name: arrays[name] for name in arrays.files}
+    answers = verified.load_arrays(file)
     return answers, answers.pop("GAN")

@@ -7,19 +7,20 @@ so that an epoch costs a quarter and a batch shows four times as many photograph
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
-from cifake_utils import checkpoints, models, profiles, training
-from cifake_utils.batches import ImageBatches, epoch_seed, mirror, normalise
+from cifake_utils import checkpoints, models, profiles, training, verified
+from cifake_utils.batches import MEAN, STD, ImageBatches, epoch_seed, mirror, normalise
 from cifake_utils.data import Cifake
-from cifake_utils.files import locked
-from cifake_utils.weights import Weights, state_hash
+from cifake_utils.files import agreed, can_be_removed, locked
+from cifake_utils.fingerprint import recipe_hash, state_hash
+from cifake_utils.weights import Weights
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
 FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't follow the same numbers as order and flips
@@ -61,13 +62,27 @@ class RotationBatches(ImageBatches):
         return normalise(rotate(mirror(self.inputs[rows], flips), self.labels[rows]))
 
 
+def recipe(
+    weights_hash: str, data_hash: str, profile: profiles.Profile, seed: int, preset: dict, accelerator: Accelerator
+) -> dict:
+    """Return all that a pretext's backbone depends on: JSON types."""
+    return {
+        "weights": weights_hash,
+        "data": data_hash,
+        "seed": seed,
+        "training": preset | {"epochs": profile.epochs_pretext},
+        "normalisation": [list(MEAN), list(STD)],
+        "computation": training.computation(accelerator),
+    }
+
+
 def pretrained(
     start: Weights, cifake: Cifake, profile: profiles.Profile, seed: int, preset: dict
 ) -> tuple[Weights, dict]:
     """Return a backbone that learned to tell rotations, and how its training went; train it where it isn't kept yet.
 
-    All layers learn, from ``start``, on the training images. The result is kept under ``CIFAKE_RUNS`` by a key of
-    all it depends on; a stopped training goes on at the next call. Processes of one job train it together.
+    All layers learn, from ``start``, on the training images. The result is kept under ``CIFAKE_RUNS``, by the
+    fingerprint of its `recipe`; a stopped training goes on at the next call. Processes of one job train it together.
 
     Parameters
     ----------
@@ -88,36 +103,48 @@ def pretrained(
     """
     options = dict(preset)
     batch_size = options.pop("batch_size")
-    recipe = [start.hash, cifake.hash, seed, preset, profile.epochs_pretext]
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-    path = profiles.runs_folder() / "cache" / f"rotation-{key}.safetensors"
-    unfinished = path.with_stem(f"{path.stem}-unfinished")
-    path.parent.mkdir(parents=True, exist_ok=True)
     accelerator = profile.accelerator()
-    with locked(path.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the backbone
-        if not path.exists():
-            train, val = (
-                RotationBatches(images.images, batch_size, accelerator.device) for images in (cifake.train, cifake.val)
-            )
-            with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
-                torch.manual_seed(seed)
-                model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
-            history = training.fit(
-                model,
-                train,
-                val,
-                epochs=profile.epochs_pretext,
-                accelerator=accelerator,
-                seed=seed,
-                checkpoint=unfinished,
-                **options,
-            )
+    made_from = recipe(start.hash, cifake.hash, profile, seed, preset, accelerator)
+    path = kept_at(made_from)
+    unfinished = path.with_stem(f"{path.stem}-unfinished")
+    if not agreed(verified.is_whole(path) and not can_be_removed(unfinished), accelerator):
+        with locked(path.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the backbone
+            if not agreed(verified.is_whole(path, say="are trained"), accelerator):
+                train, val = (
+                    RotationBatches(images.images, batch_size, accelerator.device)
+                    for images in (cifake.train, cifake.val)
+                )
+                with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
+                    torch.manual_seed(seed)
+                    model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
+                history = training.fit(
+                    model,
+                    train,
+                    val,
+                    epochs=profile.epochs_pretext,
+                    accelerator=accelerator,
+                    seed=seed,
+                    checkpoint=unfinished,
+                    **options,
+                )
+                if accelerator.is_main_process:
+                    state = {"start": start.name, "recipe": made_from, "curves": asdict(history)}
+                    checkpoints.save(path, {"backbone": model.backbone.state_dict()}, state)
             if accelerator.is_main_process:
-                checkpoints.save(path, {"backbone": model.backbone.state_dict()}, asdict(history))
-        if accelerator.is_main_process:
-            unfinished.unlink(missing_ok=True)
-    tensors, curves = checkpoints.load(path)
-    state = tensors["backbone"]
+                unfinished.unlink(missing_ok=True)
+    return load(made_from)
+
+
+def load(made_from: dict) -> tuple[Weights, dict]:
+    """Return what `pretrained` did for a `recipe` and what it has kept."""
+    tensors, kept = checkpoints.load(kept_at(made_from))
+    state, curves = tensors["backbone"], kept["curves"]
     accuracy = curves["val_accuracy"][curves["best_epoch"]]
-    report = {"epochs": profile.epochs_pretext, "seed": seed, "accuracy": accuracy, "curves": curves}
-    return Weights(state, f"{start.name}, then rotations", state_hash(state)), report
+    epochs = made_from["training"]["epochs"]
+    report = {"epochs": epochs, "seed": made_from["seed"], "accuracy": accuracy, "curves": curves}
+    return Weights(state, f"{kept['start']}, then rotations", state_hash(state)), report
+
+
+def kept_at(made_from: dict) -> Path:
+    """Return the file that keeps the backbone of a `recipe`."""
+    return profiles.runs_folder() / "cache" / f"rotation-{recipe_hash(made_from)}.safetensors"

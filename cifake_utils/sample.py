@@ -5,18 +5,20 @@ convolutional autoencoder: encoder, noisy low-dimensional latent, up-sampling de
 latent diffusion model that leaves its fingerprint. It is a *sample* to learn the tools on, it is not CIFAKE.
 """
 
-import hashlib
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from cifake_utils import CifakeError, profiles
-from cifake_utils.files import replacing
+from cifake_utils import CifakeError, profiles, verified
+from cifake_utils.files import clear_leftovers, locked, replacing
+from cifake_utils.fingerprint import recipe_hash
 
 ASSET = Path(__file__).parent / "assets" / "sample_renderer.safetensors"
 
@@ -34,6 +36,8 @@ SOURCES = {
 }
 PHOTOGRAPHS = tuple(SOURCES)
 
+VERSION = 1  # raise it when the code below cuts or renders other tiles
+MANIFEST = "checksums.json"
 SIZE = 32
 REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # shares of a photograph's longer side
 TILES = {"train": 60, "val": 20, "test": 20}  # a photograph and label
@@ -121,7 +125,7 @@ def cut_tiles(photo: Image.Image, part: str, count: int, rng: np.random.Generato
 def render(tiles: np.ndarray, seed: int) -> np.ndarray:
     """Return tiles after the autoencoder, same shape and dtype as they came (uint8, (N, 32, 32, 3))."""
     renderer = Renderer()
-    renderer.load_state_dict({name: value.float() for name, value in load_file(ASSET).items()})
+    renderer.load_state_dict({name: value.float() for name, value in load_file(verified.shipped(ASSET)).items()})
     images = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
     rendered = renderer(images, torch.Generator().manual_seed(seed)).clamp(0, 1)
     return (rendered * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -131,20 +135,57 @@ def build() -> Path:
     """Return the folder of the sample, written first where it isn't there: CIFAKE's Kaggle tree plus a ``val`` part.
 
     Object class k is photograph k of `PHOTOGRAPHS`. Every label, photograph and part has its own tiles; both
-    labels have the same number of them and went through the same JPEG encoder.
+    labels have the same number of them and went through the same JPEG encoder. Tiles that are not those that were
+    written are made anew.
     """
-    key = hashlib.sha256(ASSET.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
-    folder = profiles.runs_folder() / "cache" / f"sample-{key}"
-    if not folder.exists():
-        with replacing(folder) as partial:
-            for klass, name in enumerate(PHOTOGRAPHS):
-                photo = photograph(name)
-                for seed, (part, count) in enumerate(TILES.items()):
-                    rng = np.random.default_rng([klass, seed])
-                    real, fake = np.split(cut_tiles(photo, part, 2 * count, rng), 2)
-                    for label, tiles in (("REAL", real), ("FAKE", render(fake, seed))):
-                        _write(partial / part / label, tiles, klass)
+    recipe = {
+        "version": VERSION,
+        "renderer": verified.file_checksum(verified.shipped(ASSET)),
+        "regions": REGIONS,
+        "tiles": TILES,
+        "cut": [SIZE, GAP, SIDES, LEAST_CONTRAST, JPEG_QUALITY],
+        "photographs": SOURCES,
+    }
+    cache = profiles.runs_folder() / "cache"
+    folder = cache / f"sample-{recipe_hash(recipe)}"
+    if _is_whole(folder):
+        return folder
+    with locked(cache / "sample.lock"):  # a second process waits here and then finds the tiles
+        if not _is_whole(folder):
+            clear_leftovers(cache, "sample-*")
+            if folder.exists():
+                print(f"The tiles in {folder} are not those that were written there. They are made anew.")
+                shutil.rmtree(folder)
+            with replacing(folder) as partial:
+                _write_all(partial)
+                verified.save_json(partial / MANIFEST, {"tiles": _tiles_checksum(partial)})
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return verified.load_json(folder / MANIFEST) == {"tiles": _tiles_checksum(folder)}
+    except (OSError, verified.DamagedFile):
+        return False
+
+
+def _tiles_checksum(folder: Path) -> str:
+    """Return a checksum over the names and bytes of all tiles in a folder."""
+    checksum = xxhash.xxh3_128()
+    for path in sorted(folder.glob("*/*/*.jpg")):
+        checksum.update(path.relative_to(folder).as_posix().encode())
+        checksum.update(path.read_bytes())
+    return checksum.hexdigest()
+
+
+def _write_all(folder: Path) -> None:
+    for klass, name in enumerate(PHOTOGRAPHS):
+        photo = photograph(name)
+        for seed, (part, count) in enumerate(TILES.items()):
+            rng = np.random.default_rng([klass, seed])
+            real, fake = np.split(cut_tiles(photo, part, 2 * count, rng), 2)
+            for label, tiles in (("REAL", real), ("FAKE", render(fake, seed))):
+                _write(folder / part / label, tiles, klass)
 
 
 def _write(folder: Path, tiles: np.ndarray, klass: int) -> None:

@@ -1,7 +1,5 @@
 """One training loop for every model."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +15,8 @@ from torch.optim import lr_scheduler
 
 from cifake_utils import CifakeError, checkpoints, progress
 from cifake_utils.batches import ImageBatches, epoch_seed
-from cifake_utils.weights import state_hash
+from cifake_utils.fingerprint import recipe_hash
+from cifake_utils.losses import CombinedLoss, require_two_classes
 
 Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
@@ -72,7 +71,7 @@ def fit(
     batch (`ImageBatches.shared`), the step is that of the whole batch, and all end with the same weights and curves.
     On GPUs batch norm takes its statistics over the whole batch too; on CPUs, for which torch has no such batch norm,
     over the share, and the curves of a module that has it differ from those of one process. The main process writes
-    the checkpoint, which any number of processes can take up.
+    the checkpoint, which any number of processes can take up, except where batch norm saw the shares of several.
 
     Parameters
     ----------
@@ -108,11 +107,14 @@ def fit(
     Raises
     ------
     CifakeError
-        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule. Fewer than two
-        images of a batch for each process; a loss with parameters of its own on batches that processes share.
+        The loss is not a finite number any more; an unreadable checkpoint; an unknown schedule; labels other than 0
+        and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a loss with parameters of
+        its own on batches that processes share.
     """
     if schedule not in SCHEDULES:
         raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+    if isinstance(loss, CombinedLoss):
+        require_two_classes(train.labels)
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
@@ -120,9 +122,10 @@ def fit(
     rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
     run = _Run(module, own, optimizer, rates, History())
     settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
-    key = _key(settings, module, loss, train, val) if checkpoint else ""
-
-    train, val = train.shared(accelerator), val.shared(accelerator)
+    whole, (train, val) = (train, val), (train.shared(accelerator), val.shared(accelerator))
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and train.processes > 1:
+        settings.append(batch_norm_shares(accelerator))
+    key = _key(settings, module, loss, *whole) if checkpoint else ""
     if train.processes > 1:
         _require_shares(train, loss)
         if accelerator.device.type == "cuda":
@@ -133,9 +136,9 @@ def fit(
     history, images = run.history, len(train.labels)
     done = len(history.val_loss)
     start = time.perf_counter() - history.seconds
-    whole = {"total": epochs * images, "initial": done * images, "shown": accelerator.is_main_process}
+    extent = {"total": epochs * images, "initial": done * images, "shown": accelerator.is_main_process}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []  # not all that the machine has
-    with progress.bar(desc="training", **whole) as bar, torch.random.fork_rng(devices):
+    with progress.bar(desc="training", **extent) as bar, torch.random.fork_rng(devices):
         for epoch in range(done, epochs):
             if patience is not None and epoch - 1 - history.best_epoch >= patience:
                 break
@@ -180,6 +183,16 @@ def fit(
     if run.best:  # there is none without an epoch
         module.load_state_dict(run.best)
     return history
+
+
+def computation(accelerator: Accelerator) -> dict:
+    """Return how a training of all layers is computed, as far as that changes what comes out: JSON types."""
+    return {"precision": accelerator.mixed_precision, "batch_norm_shares": batch_norm_shares(accelerator)}
+
+
+def batch_norm_shares(accelerator: Accelerator) -> int:
+    """Return into how many parts every batch falls for batch norm: one where processes share their statistics."""
+    return 1 if accelerator.device.type == "cuda" else accelerator.num_processes
 
 
 def _require_shares(train: ImageBatches, loss: Loss) -> None:
@@ -258,20 +271,21 @@ class _Run:
             like = parameters[int(row)]
             if value.shape == like.shape:  # in the parameter's own memory layout, on which the fused step relies
                 value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            else:
+                value = value.clone()  # not mapped from the file, which is written anew while this one is in use
             moments.setdefault(int(row), {})[name] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
         self.rates.load_state_dict(state["schedule"])
 
 
 def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
-    """Return a hash of all that the outcome of a call depends on."""
+    """Return the fingerprint of all that the outcome of a call depends on."""
     own = loss.state_dict() if isinstance(loss, nn.Module) else {}
-    parts = [settings, str(module), str(loss) if isinstance(loss, nn.Module) else loss.__name__]
-    parts += [state_hash(module.state_dict()), state_hash(own)]
+    named = [type(loss).__name__, loss.options()] if isinstance(loss, nn.Module) else loss.__name__
+    parts = [settings, str(module), named, module.state_dict(), own]
     for batches in (train, val):
-        parts += [type(batches).__name__, batches.batch_size, batches.stratified]
-        parts += [state_hash({"inputs": batches.inputs, "labels": batches.labels})]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        parts += [type(batches).__name__, batches.batch_size, batches.stratified, batches.inputs, batches.labels]
+    return recipe_hash(parts)
 
 
 def _require_finite(steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:

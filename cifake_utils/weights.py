@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from cifake_utils import CifakeError, profiles
+from cifake_utils import CifakeError, profiles, verified
+from cifake_utils.fingerprint import state_hash
 
 OFFLINE = Path(__file__).parent / "assets" / "backbone_cifar10_int8.safetensors"
 SCALE = ".scale"  # suffix of the tensor that holds an int8 weight's scales
@@ -66,15 +67,6 @@ def dequantise(state: StateDict) -> StateDict:
         for name, value in state.items()
         if not name.endswith(SCALE)
     }
-
-
-def state_hash(state: StateDict) -> str:
-    """Return 16 hexadecimal digits of SHA-256 over the names and values of a state dict."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
 
 
 WAYS_TO_WEIGHTS = (
@@ -178,7 +170,7 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
 def load_offline() -> Weights:
     """Return the offline backbone."""
     name = "offline backbone (ResNet50, CIFAR-10 object classes)"
-    return _weights(dequantise(load_file(OFFLINE)), name)
+    return _weights(dequantise(load_file(verified.shipped(OFFLINE))), name)
 
 
 def _weights(state: StateDict, name: str) -> Weights:

@@ -76,4 +76,5 @@ def few(monkeypatch):
     }
     small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
     monkeypatch.setattr(data, "load", lambda profile=None: small)
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: small.hash)
     return small

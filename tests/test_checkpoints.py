@@ -1,16 +1,16 @@
 import torch
 
-from cifake_utils import checkpoints
+from cifake_utils import checkpoints, verified
 
 
 def test_kernels_in_channels_last_are_written_without_a_copy(tmp_path, monkeypatch):
-    save_file, written = checkpoints.save_file, {}
+    save_file, written = verified.save_file, {}
 
     def watched(tensors, path, metadata):
         written.update(tensors)
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr(checkpoints, "save_file", watched)
+    monkeypatch.setattr(verified, "save_file", watched)
     kernel = torch.randn(4, 5, 3, 3)
     module = {"plain": kernel, "last": kernel.to(memory_format=torch.channels_last), "bias": torch.randn(4)}
     checkpoints.save(tmp_path / "c.safetensors", {"module": module}, {"epoch": 3})

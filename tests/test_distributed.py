@@ -28,6 +28,7 @@ from cifake_utils import (
     training,
     weights,
 )
+from cifake_utils.fingerprint import state_hash
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5)
 PATIENCE = 600  # seconds, for a machine that is busy with other work
@@ -203,7 +204,7 @@ def train_all():
     models.backbone = lambda start: Narrow()
     options = {"batch_size": 6, "learning_rate": 1e-3}
     backbone, report = rotation.pretrained(weights.NONE, few(), PROFILE, 0, options)
-    moved = backbone.hash != weights.state_hash(Narrow().state_dict())
+    moved = backbone.hash != state_hash(Narrow().state_dict())
     return (curves, p_fake, learned), details, report["curves"], moved, backbone.hash
 
 

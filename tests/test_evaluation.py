@@ -36,19 +36,56 @@ def test_log_loss_of_certain_mistakes_is_finite_and_the_same_after_float16():
     assert evaluation.score(np.array([0.99999, 1e-5], np.float16), labels)["log_loss"] == exact
 
 
+def accuracy(labels, probabilities):
+    return float(((probabilities > 0.5) == labels).mean())
+
+
 @pytest.mark.parametrize(
     ("probabilities", "labels", "reason"),
     [
         ([0.1, 0.2], [0], "one length"),
+        ([[0.1, 0.2]], [[0, 1]], "two vectors"),
+        ([], [], "there must be some"),
         ([0.1, 1.2], [0, 1], "between 0 and 1"),
+        ([-0.1, 0.2], [0, 1], "between 0 and 1"),
         ([0.1, float("nan")], [0, 1], "NaN"),
         ([0.1, 0.2], [0, 2], "found"),
+        ([0.1, 0.2, 0.3], [0, 1, 0.5], "found"),
+        ([0.1, 0.2, 0.3], [0, 1, float("nan")], "found"),
         ([0.1, 0.2], [1, 1], "both present"),
     ],
 )
-def test_bad_input(probabilities, labels, reason):
+@pytest.mark.parametrize(
+    "function",
+    [
+        evaluation.score,
+        evaluation.best_threshold,
+        evaluation.fit_temperature,
+        lambda probabilities, labels: evaluation.bootstrap_interval(accuracy, probabilities, labels),
+    ],
+)
+def test_bad_input(function, probabilities, labels, reason):
     with pytest.raises(ValueError, match=reason):
-        evaluation.score(np.array(probabilities), np.array(labels))
+        function(np.array(probabilities), np.array(labels))
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf")])
+def test_temperatures_are_positive(temperature):
+    with pytest.raises(ValueError, match="above 0"):
+        evaluation.with_temperature(np.array([0.2]), temperature)
+
+
+def test_other_numbers_that_are_none():
+    for probabilities in ([1.2], [np.nan], []):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            evaluation.with_temperature(np.array(probabilities), 2)
+    for nonsense in ((np.nan, 10), (1.1, 10), (-0.1, 10), (0.5, 0)):
+        with pytest.raises(ValueError, match="at least one image"):
+            evaluation.accuracy_interval(*nonsense)
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        evaluation.score(np.array([0.2, 0.7]), np.array([0, 1]), np.nan)
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        evaluation.against(np.array([0.2]), np.array([0.7]), np.nan)
 
 
 def test_wilson_interval_of_a_published_example():
@@ -91,12 +128,32 @@ def test_temperature_undoes_overconfidence():
     assert (np.diff(cooled[np.argsort(boastful)]) >= 0).all()
 
 
+def test_a_temperature_at_the_end_of_the_range_is_told():
+    told_right, labels = np.array([0.4, 0.45, 0.6, 0.7]), np.array([0, 0, 1, 1])
+    for probabilities, end in ((told_right, 0.05), (1 - told_right, 20)):
+        with pytest.warns(UserWarning, match="no best temperature"):
+            assert evaluation.fit_temperature(probabilities, labels) == pytest.approx(end, rel=0.01)
+
+
+def test_a_resample_with_one_label_is_drawn_again():
+    probabilities, labels = np.array([0.1, 0.8, 0.4]), np.array([0, 1, 1])  # a third of the resamples lack a label
+    seen = []
+
+    def spread(y, p):
+        seen.append(len(set(y)))
+        return p.max() - p.min()
+
+    low, high = evaluation.bootstrap_interval(spread, probabilities, labels)
+    assert set(seen) == {2} and 0.29 < low <= high < 0.71
+    assert evaluation.bootstrap_interval(spread, probabilities, labels) == (low, high)
+
+
 def test_bootstrap_interval_is_near_wilsons_for_accuracy():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 400)
     probabilities = np.where(generator.random(400) < 0.8, labels, 1 - labels)
     measured = evaluation.score(probabilities, labels)["accuracy"]
-    low, high = evaluation.bootstrap_interval(lambda y, p: float(((p > 0.5) == y).mean()), probabilities, labels)
+    low, high = evaluation.bootstrap_interval(accuracy, probabilities, labels)
     assert (low, high) == pytest.approx(evaluation.accuracy_interval(measured, 400), abs=0.01)
 
 
@@ -123,6 +180,6 @@ def test_interval_of_auroc_agrees_with_the_bootstrap():
 
 def test_against_single_images_and_nonsense():
     assert evaluation.against(np.array([0.2]), np.array([0.9, 0.8]))["auroc_low"] == 0
-    for bad in (np.array([]), np.array([1.5]), np.array([np.nan])):
+    for bad in (np.array([]), np.array([1.5]), np.array([np.nan]), np.array([[0.5]])):
         with pytest.raises(ValueError):
             evaluation.against(bad, np.array([0.5]))

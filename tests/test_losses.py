@@ -97,9 +97,77 @@ def test_weights_stay_above_their_floors_while_naive_ones_collapse():
 
 
 def test_impossible_floors_are_refused():
-    for floors in ((0.5, 0.5, 0.5), (-0.1, 0.1, 0.1)):
+    for floors in (
+        (0.5, 0.5, 0.5),
+        (-0.1, 0.1, 0.1),
+        (math.nan, 0.1, 0.1),
+        (0.1, 0.1, math.nan),
+        (0.5, 0.1),
+        (0.1,) * 4,
+    ):
         with pytest.raises(CifakeError, match="floors"):
             losses.CombinedLoss(floors=floors)
+
+
+@pytest.mark.parametrize("floors", [(0.7, 0.2, 0.1), (0.8, 0.15, 0.05), (0.3, 0.6, 0.1), (0.1, 0.3, 0.6)])
+def test_floors_that_sum_to_one_but_for_rounding_are_the_weights(floors):
+    loss = losses.CombinedLoss(floors=floors)
+    assert loss.weights().tolist() == pytest.approx(floors)
+    loss.free.data[0] = 100
+    assert loss.weights().tolist() == pytest.approx(floors)
+
+
+def test_an_unknown_sign_is_refused_before_any_training():
+    with pytest.raises(CifakeError, match="penalise_confidence, as_printed"):
+        losses.CombinedLoss(sign="minus")
+
+
+def test_a_probability_of_zero_adds_nothing_to_the_penalty():
+    logits = torch.tensor([[0.0, -math.inf, 1.0], [0.3, 0.1, 0.2]], requires_grad=True)
+    without = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    for sign in losses.SIGNS:
+        penalty = losses.confidence_penalty(logits, sign)
+        alone = losses.confidence_penalty(without, sign)
+        other = losses.confidence_penalty(logits[1:], sign)
+        assert (2 * penalty - other).item() == pytest.approx(alone.item(), abs=1e-6)
+        (gradient,) = torch.autograd.grad(penalty, logits)
+        (expected,) = torch.autograd.grad(alone, without)
+        assert gradient[0, 1] == 0 and gradient[1].isfinite().all()
+        assert gradient[0, [0, 2]].tolist() == pytest.approx((expected[0] / 2).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("factors", [(1e-30, 1e-30), (1e30, 1e30), (1e30, 1e-30), (1e-12, 1)])
+def test_features_of_any_size_have_a_cosine_and_a_gradient(factors):
+    values = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    scaled = (values * torch.tensor(factors).repeat(2)[:, None]).requires_grad_()
+    similarity = losses.feature_similarity(scaled, LABELS)
+    assert similarity.item() == pytest.approx(losses.feature_similarity(values, LABELS).item(), abs=1e-6)
+    similarity.backward()
+    assert scaled.grad.isfinite().all() and (scaled.grad != 0).any()
+
+
+def test_powers_of_two_change_no_digit_of_the_similarity():
+    for seed in range(20):
+        values = torch.randn(6, 16, generator=torch.Generator().manual_seed(seed))
+        labels = torch.tensor([0, 1, 1, 0, 1, 0])
+        membership = torch.stack([labels == 0, labels == 1]).float()
+        plain = F.cosine_similarity(*(membership @ values / 3), dim=0)
+        for factor in (1.0, 2.0**50, 2.0**-50):
+            assert losses.feature_similarity(factor * values, labels) == plain
+
+
+@pytest.mark.parametrize("real", [[0.0, 0.0], [1.0, 2.0]])
+def test_a_class_whose_mean_is_zero_gives_zero_and_no_gradient(real):
+    values = features(real, [0.0, 0.0])
+    similarity = losses.feature_similarity(values, LABELS)
+    similarity.backward()
+    assert similarity.item() == 0 and torch.equal(values.grad, torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("label", [2, -1, -100])
+def test_labels_other_than_real_and_fake_are_refused(label):
+    with pytest.raises(CifakeError, match=f"label {label}. Expected 0"):
+        losses.feature_similarity(features([1.0, 2.0], [2.0, 1.0]), torch.tensor([0, 1, label, 1]))
 
 
 def test_gradient_reaches_the_projection_and_the_weights_but_not_the_frozen_backbone():

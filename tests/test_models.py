@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from cifake_utils import CifakeError, models, profiles, weights
+from cifake_utils import CifakeError, fingerprint, models, profiles, weights
 from cifake_utils.fractal import FractalDimension
 
 SAMPLE = profiles.PROFILES["sample"]
@@ -149,8 +149,8 @@ def test_rotation_models_need_their_backbone():
 def test_scratch_starts_from_the_seed_alone(monkeypatch):
     monkeypatch.setattr(weights, "load", None)  # would fail if pre-trained weights were asked for
     first, second, other = (models.build("resnet50_scratch", SAMPLE, seed) for seed in (1, 1, 2))
-    assert weights.state_hash(first.state_dict()) == weights.state_hash(second.state_dict())
-    assert weights.state_hash(first.state_dict()) != weights.state_hash(other.state_dict())
+    assert fingerprint.state_hash(first.state_dict()) == fingerprint.state_hash(second.state_dict())
+    assert fingerprint.state_hash(first.state_dict()) != fingerprint.state_hash(other.state_dict())
     deviation = first.backbone.conv1.weight.std().item()
     assert deviation == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.03)  # He et al. 2015, fan out
 

@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training
+from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training, verified
 
 SAMPLE = profiles.PROFILES["sample"]
 
@@ -63,7 +63,7 @@ def killed_run(checkpoint, moment, result):
     """Train in a process of its own, kill it at ``moment``, write what came out if it comes so far."""
     torch.set_num_threads(1)
     where, number = moment
-    shuffled, save_file, replace = batches.ImageBatches.shuffled, checkpoints.save_file, os.replace
+    shuffled, save_file, replace = batches.ImageBatches.shuffled, verified.save_file, os.replace
     steps, writes = [], iter(range(100))
 
     def die_at_a_step(self, seed, epoch):
@@ -85,7 +85,7 @@ def killed_run(checkpoint, moment, result):
             die()
 
     batches.ImageBatches.shuffled = die_at_a_step
-    checkpoints.save_file, os.replace = die_when_half_is_written, die_when_all_is_written
+    verified.save_file, os.replace = die_when_half_is_written, die_when_all_is_written
     history, state = run_small(checkpoint)
     torch.save((history.__dict__, state, len(steps)), result)
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, change):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "c.safetensors"
     path.write_bytes(b"{")
-    with pytest.raises(CifakeError, match=r"c.safetensors can't be read .*Delete that file"):
+    with pytest.raises(CifakeError, match=r"c.safetensors is damaged: .*Delete it"):
         run_small(path)
 
 
@@ -266,6 +266,13 @@ def test_loop_never_waits_for_the_device(monkeypatch, combined):
         counts.append((waits.count, len(copies)))
     assert counts[0] == counts[1]  # thirty steps an epoch wait as often as ten: at its end
     assert all(count > 0 for count in counts[0])
+
+
+def test_the_combined_loss_is_given_labels_of_two_classes_alone():
+    train = few_images(24, 0)
+    train.labels[5] = -100  # which cross-entropy would leave out without a word
+    with pytest.raises(CifakeError, match="label -100"):
+        run_small(train=train)
 
 
 def test_compiled_training_is_the_same(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from cifake_utils import CifakeError, profiles, weights
+from cifake_utils import CifakeError, fingerprint, profiles, weights
 
 FULL = profiles.PROFILES["full"]
 
@@ -38,7 +38,7 @@ def test_offline_backbone_says_what_it_is_once(capsys, monkeypatch):
     metadata = weights.offline_metadata()
     assert float(metadata["test_accuracy_float32"]) > 0.7 and float(metadata["test_accuracy_int8"]) > 0.7
     loaded = weights.load(profiles.PROFILES["sample"])
-    assert loaded.hash == weights.state_hash(loaded.state)
+    assert loaded.hash == fingerprint.state_hash(loaded.state)
     assert loaded.name in capsys.readouterr().out
     weights.load(profiles.PROFILES["sample"])
     assert not capsys.readouterr().out

@@ -1,0 +1,307 @@
+"""Damage every kind of file that the package reads back, repeat the run, and get the same result or a named error."""
+
+import dataclasses
+import gc
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from cifake_utils import (
+    CifakeError,
+    comparison,
+    data,
+    experiments,
+    features,
+    models,
+    profiles,
+    records,
+    robustness,
+    sample,
+    training,
+    verified,
+    weights,
+)
+
+PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGE = {
+    "flipped": flip,
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "text": lambda content: b"this is text, and nothing else",
+    "overwritten": lambda content: content[:-64] + b"\xff" * 64,
+    "zeros": lambda content: content[:-4096] + bytes(min(4096, len(content))),
+}
+
+
+class Narrow(nn.Module):
+    """Stands in for ResNet50: maps of the right shapes from a small convolution."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolve, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    def forward(self, images, last="layer4"):
+        maps = self.norm(self.convolve(images)).relu()
+        sides = {"stem": 16, "layer1": 8, "layer4": 1}
+        return {
+            stage: nn.functional.adaptive_avg_pool2d(maps, side).repeat(1, models.CHANNELS[stage] // 8, 1, 1)
+            for stage, side in sides.items()
+        }
+
+    def folded(self):
+        return self
+
+
+@pytest.fixture
+def small(runs, monkeypatch):
+    """Data, weights and a backbone with which a run takes milliseconds."""
+    images = torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = data.ImageSet(images, torch.arange(24) % 2, torch.zeros(24, dtype=torch.long), [str(n) for n in range(24)])
+    cifake = data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
+    monkeypatch.setattr(data, "load", lambda profile=None: cifake)
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: cifake.hash)
+    monkeypatch.setattr(models, "starting_weights", lambda name, profile: weights.NONE)
+    monkeypatch.setattr(models, "backbone", lambda start: loaded(Narrow(), start))
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # most of the time of so small a run
+    return runs
+
+
+def loaded(backbone, start):
+    if start.state:
+        backbone.load_state_dict(start.state)
+    return backbone
+
+
+def result(name):
+    """Return what there is to compare of a run: its answers, its scores, its weights."""
+    model, record = experiments.train_or_load(name, profile=PROFILE)
+    return record.probabilities["test"].tobytes(), record.metrics, model.state_dict()
+
+
+def same(first, second):
+    states = zip(first[2].values(), second[2].values(), strict=True)
+    return first[:2] == second[:2] and all(torch.equal(one, other) for one, other in states)
+
+
+def examine(files, run, equal, damages=DAMAGE):
+    """Damage each file in every way: a run gives the same, or names the file, and the same once that is deleted."""
+    assert files
+    outcomes, contents = set(), {file: file.read_bytes() for file in files}
+    expected = run()
+    for file, whole in contents.items():
+        for name, damage in damages.items():
+            file.write_bytes(damage(whole))
+            try:
+                assert equal(run(), expected), f"{name} {file.name} gave another result"
+                outcomes.add("same")
+            except CifakeError as error:
+                assert str(file) in str(error) and "Delete it" in str(error), f"{name} {file.name}: {error}"
+                outcomes.add("named")
+                file.unlink()
+                assert equal(run(), expected), f"deleted {file.name} gave another result"
+            file.write_bytes(whole)
+    return outcomes
+
+
+def test_features_and_thresholds_are_made_anew(small, capsys):
+    result("resnet50_fractal_loss")
+    folder = next(small.glob("cache/features-*"))
+    files = [next(folder.glob(f"{name}-*")) for name in ("train-layer1_dimension", "test-pooled", "thresholds")]
+
+    def run():  # trains the head anew on what is kept
+        for path in PROFILE.runs.glob("resnet50_*"):
+            path.unlink()
+        return result("resnet50_fractal_loss")
+
+    assert examine([*files, folder / features.CHECKSUMS], run, same) == {"same"}
+    lines = capsys.readouterr().out.splitlines()
+    assert any(str(files[0]) in line for line in lines) and any(str(files[2]) in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["resnet50_fractal_loss", "resnet50_rotation"])
+def test_trained_weights_and_records_are_named(small, name):
+    result(name)
+    files = [PROFILE.runs / f"{name}-seed0.{ending}" for ending in ("safetensors", "json", "npz")]
+    assert examine(files, lambda: result(name), same) == {"named"}
+
+
+def test_a_frozen_rotation_backbone_is_named_and_trained_anew(small):
+    result("resnet50_rotation_frozen")
+    (kept,) = small.glob("cache/rotation-*.safetensors")
+    assert examine([kept], lambda: result("resnet50_rotation_frozen"), same) == {"named"}
+
+
+def test_checkpoints_are_named(small, monkeypatch):
+    expected, steps, once = result("resnet50_finetuned"), iter(range(100)), training._loss
+
+    def stop(*arguments):
+        if next(steps) == 9:  # in the third of four epochs
+            raise KeyboardInterrupt
+        return once(*arguments)
+
+    for path in PROFILE.runs.glob("resnet50_*"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_loss", stop)
+        with pytest.raises(KeyboardInterrupt):
+            result("resnet50_finetuned")
+    (unfinished,) = PROFILE.runs.glob("unfinished/*.safetensors")
+
+    def run():
+        for path in PROFILE.runs.glob("resnet50_*"):
+            path.unlink()
+        return result("resnet50_finetuned")
+
+    assert examine([unfinished], run, same) == {"named"} and same(run(), expected)
+
+
+@pytest.fixture
+def few_tiles(runs, monkeypatch):
+    monkeypatch.setattr(sample, "TILES", {"train": 3, "val": 2, "test": 2})
+    monkeypatch.setattr(sample, "PHOTOGRAPHS", ("chelsea", "coffee"))
+    return runs
+
+
+def test_tiles_and_decoded_images_are_made_anew(few_tiles, capsys):
+    expected = data.load("sample")
+    folder = sample.build()
+
+    def run():
+        return data.load("sample").hash
+
+    files = [
+        next(few_tiles.glob("cache/images-*.safetensors")),
+        folder / "train/FAKE/0001.jpg",
+        folder / sample.MANIFEST,
+    ]
+    assert examine(files, run, str.__eq__) == {"same"}
+    for gone in ("val", "test/REAL"):
+        shutil.rmtree(folder / gone)
+        again = data.load("sample")
+        assert again.hash == expected.hash and len(again.val) == len(expected.val)
+    assert f"The tiles in {folder} are not those that were written there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "read"),
+    [
+        (weights, "OFFLINE", weights.load_offline),
+        (sample, "ASSET", sample.build),
+        (robustness, "GAN_SAMPLES", robustness.gan_samples),
+    ],
+)
+def test_embedded_files_are_named(tmp_path, runs, monkeypatch, module, name, read):
+    original = getattr(module, name)
+    copied = tmp_path / original.name
+    shutil.copy(original.parent / "SHA256SUMS", tmp_path)
+    monkeypatch.setattr(module, name, copied)
+    for damage in DAMAGE.values():
+        copied.write_bytes(damage(original.read_bytes()))
+        with pytest.raises(CifakeError, match=rf"{original.name} is damaged.*Install the package again"):
+            read()
+
+
+def test_reference_files_are_named(tmp_path):
+    run = "resnet50_transfer-seed0"
+    readers = {
+        f"{run}.json": lambda folder: records.read(folder / f"{run}.json"),
+        f"{run}.npz": lambda folder: records.read(folder / f"{run}.json"),
+        f"{run}-robustness.npz": lambda folder: robustness.read(folder / f"{run}-robustness.npz"),
+        "test_images.npz": lambda folder: comparison.image_facts(folder / "test_images.npz"),
+        "fractal_effects.json": lambda folder: verified.load_json(folder / "fractal_effects.json"),
+    }
+    for name in readers:
+        shutil.copy(records.REFERENCE / name, tmp_path)
+    for name, read in readers.items():
+        whole = (tmp_path / name).read_bytes()
+        for damage in DAMAGE.values():
+            (tmp_path / name).write_bytes(damage(whole))
+            with pytest.raises(CifakeError, match=rf"{name} is damaged"):
+                read(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+        read(tmp_path)
+
+
+def test_weights_of_another_run_are_not_taken(small):
+    """As after a kill between writing weights and record, or a copy of one without the other."""
+    for seed in (0, 1):
+        experiments.train_or_load("resnet50_fractal", seed, PROFILE)
+    for ending in ("safetensors", "npz"):
+        files = [PROFILE.runs / f"resnet50_fractal-seed{seed}.{ending}" for seed in (0, 1)]
+        whole = files[0].read_bytes()
+        shutil.copy(files[1], files[0])
+        with pytest.raises(verified.DamagedFile, match=rf"seed0.{ending} is damaged"):
+            experiments.train_or_load("resnet50_fractal", profile=PROFILE)
+        files[0].write_bytes(whole)
+
+
+def test_a_kill_between_weights_and_record_leaves_no_record(small, monkeypatch):
+    expected = result("resnet50_fractal")
+    short = dataclasses.replace(PROFILE, epochs=2)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.train_or_load("resnet50_fractal", profile=short)
+    assert not (PROFILE.runs / "resnet50_fractal-seed0.json").exists()
+    assert same(result("resnet50_fractal"), expected)
+
+
+def test_only_a_frozen_backbone_may_be_missing(small):
+    for name in ("resnet50_transfer", "resnet50_finetuned"):
+        model, record = experiments.train_or_load(name, profile=PROFILE)
+        path = PROFILE.runs / f"{name}-seed0.json"
+        state = model.learned_state()
+        state.pop(sorted(state)[0])
+        record.checksums["safetensors"] = verified.save_tensors(path.with_suffix(".safetensors"), state)
+        records.save(record, PROFILE.runs)
+        with pytest.raises(verified.DamagedFile, match="it lacks, or has too much"):
+            experiments.train_or_load(name, profile=PROFILE)
+
+
+def test_leftovers_of_killed_processes_are_removed(small):
+    result("resnet50_fractal")
+    result("resnet50_rotation_frozen")
+    folder = next(small.glob("cache/features-*"))
+    (kept,) = small.glob("cache/rotation-*.safetensors")
+    left = [
+        PROFILE.runs / ".resnet50_fractal-seed0.safetensors.abc" / "half",
+        folder / ".train-pooled-1234.npy.abc" / "half",
+    ]
+    for path in left:
+        path.parent.mkdir()
+        path.touch()
+    finished = [
+        PROFILE.runs / "unfinished" / "resnet50_fractal-seed0.safetensors",
+        kept.with_stem(f"{kept.stem}-unfinished"),
+    ]
+    for path in finished:
+        path.touch()
+    result("resnet50_fractal")
+    (PROFILE.runs / "resnet50_rotation_frozen-seed0.json").unlink()
+    result("resnet50_rotation_frozen")
+    assert not any(path.exists() for path in finished)
+    next(folder.glob("train-pooled-*")).unlink()
+    experiments.train_or_load("resnet50_fractal", profile=dataclasses.replace(PROFILE, epochs=10))
+    assert not any(path.parent.exists() for path in left)
+
+
+def test_leftovers_beside_images_and_tiles_are_removed(few_tiles):
+    left = [few_tiles / "cache" / f".{name}.abc" for name in ("images-0123.safetensors", "sample-0123")]
+    for path in left:
+        path.mkdir(parents=True)
+    data.load("sample")
+    assert not any(path.exists() for path in left)
