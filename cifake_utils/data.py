@@ -46,7 +46,6 @@ WAYS_TO_CIFAKE = (
     "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, test*.parquet), "
     "or use the embedded data with CIFAKE_PROFILE=sample."
 )
-RESUMED = "shards that have arrived whole stay, one that was cut off is started again"
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,8 @@ def _shards(folder: Path) -> dict[str, list[Path]]:
         if there < wanted and (found or leftover):
             raise CifakeError(
                 f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
-                f"download{leftover}. Run `python -m cifake_utils data fetch` again: {RESUMED}."
+                f"download{leftover}. Run `python -m cifake_utils data fetch`, which fills {download_folder()}: shards "
+                "that have arrived whole stay, one that was cut off is started again."
             )
         if not found:
             raise CifakeError(f"{folder} holds no images of the {part} part.{_meant(folder)} {WAYS_TO_CIFAKE}")

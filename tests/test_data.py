@@ -209,6 +209,18 @@ def test_parquet_with_a_column_twice_or_without_rows(tmp_path):
     assert f"{shard} holds no images" in message(lambda: data._shard_entries(shard))
 
 
+def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
+    shard = tmp_path / "train-1.parquet"
+    names = json.dumps({"info": {"features": {"label": {"names": ["FAKE", "REAL"]}}}})
+    write_rows(shard, ["a.jpg"], huggingface=names)
+    image = pa.array(
+        [{"path": "REAL/b.jpg", "bytes": b""}], pa.struct({"path": pa.large_string(), "bytes": pa.binary()})
+    )
+    other = tmp_path / "train-2.parquet"
+    pq.write_table(pa.table({"extra": [1.5], "label": pa.array([0], pa.int8()), "image": image}), other)
+    assert [entry.name for entry in data._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
+
+
 @pytest.mark.parametrize(
     "metadata",
     [b"{", b"\xff\xfe", b"[]", b"3", b'{"info": []}', b'{"info": {"features": {"label": {"names": [0, 1]}}}}'],
@@ -315,6 +327,15 @@ def test_another_cifake_than_the_published_one_is_told(tree, monkeypatch, capsys
     data.load(FULL)
     assert not capsys.readouterr().out
     assert data.verify(tree) == []
+
+
+def test_command_line_fetch_verifies_what_has_arrived(tree, monkeypatch, capsys):
+    monkeypatch.setattr(data, "fetch", lambda source: tree)
+    assert __main__.main(["data", "fetch"]) == 1
+    assert data.MANIFEST_HASH in capsys.readouterr().out
+    monkeypatch.setattr(data, "_not_published", lambda digest: [])
+    assert __main__.main(["data", "fetch"]) == 0
+    assert f"{tree}: " in capsys.readouterr().out
 
 
 def test_reference_results_are_of_the_published_cifake():
