@@ -1,6 +1,7 @@
 """Command line: ``python -m cifake_utils data | run | train | predict | evaluate | results``."""
 
 import argparse
+import io
 import os
 import sys
 import textwrap
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles, records, results
+from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
 from cifake_utils.files import cannot_write
 
 
@@ -34,11 +35,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("name", metavar="NAME", help="e.g. resnet50_transfer")
     train.add_argument("--seed", type=int, default=0)
 
-    predict = commands.add_parser("predict", help="P(FAKE) of image files, with a picture of each")
+    status = "The exit status is 1 if a file could not be read; all others are scored."
+    predict = commands.add_parser("predict", help="P(FAKE) of image files, with a picture of each", epilog=status)
     predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+")
     predict.add_argument("--output", metavar="FOLDER", type=Path, help="of the pictures; default: among the runs")
 
-    evaluate = commands.add_parser("evaluate", help="how well a folder of FAKE images is told from REAL ones")
+    evaluate = commands.add_parser(
+        "evaluate", help="how well a folder of FAKE images is told from REAL ones", epilog=status
+    )
     evaluate.add_argument("--fake", metavar="FOLDER", type=Path, required=True, help="images of any format and size")
     evaluate.add_argument("--real", metavar="FOLDER", type=Path, help="default: the REAL test images of the profile")
     for command in (predict, evaluate):
@@ -69,19 +73,21 @@ def show(record: records.Record) -> None:
     print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items()))
 
 
-def print_report(report: str, problems: list[str]) -> None:
-    """Print a report, and on stderr what is wrong with files that could not be read."""
-    if report:
-        print(report)
+def report_problems(problems: list[str]) -> int:
+    """Print on stderr what is wrong with files that could not be read; return the exit status."""
     for problem in problems:
         print_error(problem)
+    return int(bool(problems))
 
 
 def print_error(message: str) -> None:
-    print(textwrap.fill(message, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+    text = filenames.escaped(" ".join(message.split()))  # a file's name in it could command the terminal
+    print(textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does; a pipe on Windows may know no ×
     options = parser().parse_args(arguments)
     if "profile" in options:
         os.environ["CIFAKE_PROFILE"] = options.profile
@@ -100,11 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
                 show(record)
             accelerator.end_training()
         elif options.command == "predict":
-            report, problems = prediction.predict(options.images, options.model, options.output)
-            print_report(report, problems)
-            return int(bool(problems))
+            write = partial(print, flush=True)
+            return report_problems(prediction.predict(options.images, options.model, options.output, write))
         elif options.command == "evaluate":
-            print_report(*prediction.evaluate(options.fake, options.real, options.model))
+            return report_problems(prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
             print(results.table())
         else:

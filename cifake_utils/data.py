@@ -24,7 +24,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
-from cifake_utils import CifakeError, profiles, progress, sample, verified
+from cifake_utils import CifakeError, filenames, profiles, progress, sample, verified
 from cifake_utils.files import clear_leftovers, locked
 from cifake_utils.fingerprint import content_hash, recipe_hash
 
@@ -163,10 +163,14 @@ def _tree_parts(folder: Path) -> list[str]:
 def _tree_entries(folder: Path) -> list[Entry]:
     found = []
     for label in LABELS:
-        there = (folder / label).is_dir()
-        files = [name for name in os.listdir(folder / label) if not name.startswith(".")] if there else []
+        files, odd = _listed(folder / label)
+        if odd:
+            raise CifakeError(
+                f"The folder {folder / label} holds {len(odd)} things that can't be images of CIFAKE, such as "
+                f"{', '.join(odd[:3])}. Expected nothing but image files there. Remove the rest or move it elsewhere."
+            )
         if not files:
-            state = "empty" if there else "missing"
+            state = "empty" if (folder / label).is_dir() else "missing"
             raise CifakeError(
                 f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} "
                 f"part. {WAYS_TO_CIFAKE}"
@@ -174,6 +178,28 @@ def _tree_entries(folder: Path) -> list[Entry]:
         paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
         found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
     return found
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the files in a folder, and what else is there that isn't to be ignored, in words."""
+    files, odd = [], []
+    try:
+        with os.scandir(folder) as there:
+            for item in there:
+                if filenames.is_ignored(item.name):
+                    continue
+                if not item.name.isprintable():
+                    odd.append(f"{filenames.shown(item.name)} (characters that can't be printed)")
+                elif item.is_file():
+                    files.append(item.name)
+                else:
+                    what = "a link to nothing" if item.is_symlink() and not os.path.exists(item.path) else "no file"
+                    odd.append(f"{filenames.shown(item.name)} ({what})")
+    except (FileNotFoundError, NotADirectoryError):
+        return [], []
+    except OSError as error:
+        raise CifakeError(f"The folder {folder} can't be read: {error.strerror}. Make it readable for you.") from None
+    return files, sorted(odd)
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
@@ -315,14 +341,18 @@ def decode(content: bytes | str) -> np.ndarray:
     """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
     try:
         with open_image(content) as image:
-            image.load()
+            size, mode = image.size, image.mode
+            if size == (SIZE, SIZE):  # what is larger need not be decoded
+                image.load()
+                size, mode = image.size, image.mode
     except UnidentifiedImageError:
         raise ValueError("is not an image") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"is damaged: {error}") from None
-    if image.size != (SIZE, SIZE) or image.mode != "RGB":
-        width, height = image.size
-        raise ValueError(f"is a {width}×{height} image of mode {image.mode}; expected 32×32 RGB")
+    except Image.DecompressionBombError:
+        raise ValueError("says that it has far too many pixels; expected 32×32 RGB") from None
+    except Exception as error:  # every format of Pillow has its own ways to fail
+        raise ValueError(f"is damaged: {filenames.escaped(error) or type(error).__name__}") from None
+    if size != (SIZE, SIZE) or mode != "RGB":
+        raise ValueError(f"is a {size[0]}×{size[1]} image of mode {mode}; expected 32×32 RGB")
     return np.array(image)
 
 

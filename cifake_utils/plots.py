@@ -490,6 +490,7 @@ def prediction(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Te
     dimensions : torch.Tensor
         (h, w): of the windows that fit into the image, as `fractal.local_dimensions` returns them.
     title : str
+        Shown as it is: a ``$`` in it begins no formula.
     """
     figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
     size, inner = image.shape[-1], dimensions.shape[-1]
@@ -511,7 +512,7 @@ def prediction(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Te
     rough.set_title(f"dimension of {size - inner + 1}×{size - inner + 1} windows")
     for panel in (plain, overlay, rough):
         panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     return figure
 
 

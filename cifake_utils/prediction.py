@@ -1,18 +1,35 @@
 """What a trained model says of images from elsewhere: one by one with pictures, or a folder as a whole."""
 
+import itertools
+import os
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 from captum.attr import LayerGradCam
 
-from cifake_utils import CifakeError, data, evaluation, experiments, fractal, images, models, plots, profiles, records
+from cifake_utils import (
+    CifakeError,
+    data,
+    evaluation,
+    experiments,
+    filenames,
+    fractal,
+    images,
+    models,
+    plots,
+    profiles,
+    progress,
+    records,
+)
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
 from cifake_utils.files import replacing
 
+AT_ONCE = 32  # images that are read and scored together: more of them, and the first row comes late
 LIMITS = {
     "CIFAKE": (
         "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
@@ -59,75 +76,126 @@ def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool =
     return (maps[0] + maps[1].flip(1)) / 2 if mirror_average else maps[0]
 
 
-def predict(paths: Sequence[Path], name: str | None = None, folder: Path | None = None) -> tuple[str, list[str]]:
+def predict(
+    paths: Sequence[Path | str],
+    name: str | None = None,
+    folder: Path | str | None = None,
+    write: Callable[[str], object] = print,
+) -> list[str]:
     """Score image files with the reader's best finished run and draw a picture of each.
 
     Parameters
     ----------
-    paths : sequence of Path
+    paths : sequence of Path or str
     name : str, optional
         The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
-    folder : Path, optional
+    folder : Path or str, optional
         Where the pictures go; default: ``predictions`` among the active profile's runs.
+    write : callable
+        Gets the lines of the report, each as soon as it is known: which model it was, a table, and what the numbers
+        can't say. A row of the table gives P(FAKE) after scaling by the temperature that fits the validation images,
+        P(FAKE) as the model gives it, and the picture's path. There is no report where no file could be read.
 
     Returns
     -------
-    report : str
-        Which model it was, a table, and what the numbers can't say. A row gives P(FAKE) after scaling by the
-        temperature that fits the validation images, P(FAKE) as the model gives it, and the picture's path.
-    problems : list of str
+    list of str
         What is wrong with each file that could not be read.
+
+    Raises
+    ------
+    CifakeError
+        ``folder`` is a file; no run that fits.
     """
     profile = profiles.active()
-    folder = folder or profile.runs / "predictions"
+    paths = list(dict.fromkeys(map(Path, paths)))
+    folder = Path(folder or profile.runs / "predictions")
     if folder.exists() and not folder.is_dir():
-        raise CifakeError(f"{folder} is a file. Expected the name of a folder, old or new, to write pictures into.")
-    found, problems = {}, []
-    for path in dict.fromkeys(paths):
-        try:
-            found[path] = images.read(path)
-        except CifakeError as error:
-            problems.append(str(error))
-    if not found:
-        return "", problems
+        raise CifakeError(
+            f"{filenames.escaped(folder)} is a file. Expected the name of a folder, old or new, to write pictures into."
+        )
+    # A picture takes the place of an older one, but not of an image that it is asked to score.
+    there = os.path.realpath(folder)
+    taken = {filenames.same(path.name) for path in paths if os.path.realpath(path.parent) == there}
+    width = max(len("image"), *(len(filenames.shown(path)) for path in paths))
+    problems: list[str] = []
+    batches = _readable(paths, problems)
+    first = next(batches, None)
+    if first is None:
+        return problems
     model, record = experiments.trained(name, profile)
-    pixels = torch.stack(list(found.values()))
-    raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
     temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
-    pictures = _picture_paths(list(found), folder)
-    scaled = evaluation.with_temperature(raw, temperature)
-    width = max(len("image"), *(len(str(path)) for path in found))
-    lines = [_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"]
-    for path, image, p, p_raw, picture in zip(found, pixels, scaled, raw, pictures, strict=True):
-        evidence = grad_cam(model, image, record.hyperparameters.get("mirror_average", False))
-        dimensions = fractal.local_dimensions(image.float().mean(0))
-        figure = plots.prediction(image, evidence, dimensions, f"{path.name}: P(FAKE) = {p:.3f}, {record.name}")
-        with replacing(picture) as partial:
-            figure.savefig(partial, dpi=120)
-        plt.close(figure)
-        called = LABELS[FAKE if p_raw > 0.5 else REAL]
-        lines.append(f"{path!s:<{width}}  {p:>7.3f}  {p_raw:>8.3f}  {called:<6}  {picture}")
-    return "\n".join([*lines, "", _filled(LIMITS[record.data])]), problems
+    for line in (_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"):
+        write(line)
+    with progress.bar(desc="predicting", total=len(paths), shown=len(paths) > 1) as bar:
+        for found in itertools.chain([first], batches):
+            bar.total = len(paths) - len(problems)
+            pixels = torch.stack(list(found.values()))
+            raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
+            scaled = evaluation.with_temperature(raw, temperature)
+            for path, image, p, p_raw in zip(found, pixels, scaled, raw, strict=True):
+                picture = folder / filenames.picture(path.name, taken)
+                _draw(picture, model, record, image, f"{filenames.shown(path.name, 60)}: P(FAKE) = {p:.3f}")
+                called = LABELS[FAKE if p_raw > 0.5 else REAL]
+                row = f"{filenames.shown(path):<{width}}  {p:>7.3f}  {p_raw:>8.3f}  {called:<6}  "
+                with bar.external_write_mode():  # takes the bar off a terminal meanwhile
+                    write(row + filenames.escaped(picture))
+                bar.update()
+    write("")
+    write(_filled(LIMITS[record.data]))
+    return problems
 
 
-def evaluate(fake: Path, real: Path | None = None, name: str | None = None) -> tuple[str, list[str]]:
+def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path, torch.Tensor]]:
+    """Read images some at a time; add to ``problems`` what is wrong with those that can't be read."""
+    for start in range(0, len(paths), AT_ONCE):
+        part = paths[start : start + AT_ONCE]
+        results = dict(zip(part, images.read_all(part), strict=True))
+        problems += [result for result in results.values() if isinstance(result, str)]
+        found = {path: result for path, result in results.items() if not isinstance(result, str)}
+        if found:
+            yield found
+
+
+def _draw(picture: Path, model: models.Detector, record: records.Record, image: torch.Tensor, title: str) -> None:
+    """Write the picture of one image, uint8 (3, 32, 32)."""
+    evidence = grad_cam(model, image, record.hyperparameters.get("mirror_average", False))
+    dimensions = fractal.local_dimensions(image.float().mean(0))
+    figure = plots.prediction(image, evidence, dimensions, f"{title}, {record.name}")
+    with replacing(picture) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks are drawn as boxes
+        figure.savefig(partial, dpi=120)
+    plt.close(figure)
+
+
+def evaluate(
+    fake: Path | str,
+    real: Path | str | None = None,
+    name: str | None = None,
+    write: Callable[[str], object] = print,
+) -> list[str]:
     """Score a folder of FAKE images of any kind against REAL ones.
 
     Parameters
     ----------
-    fake : Path
+    fake : Path or str
         Folder of images, all of which are FAKE.
-    real : Path, optional
+    real : Path or str, optional
         Folder of REAL images; default: the REAL images of the active profile's test split.
     name : str, optional
         The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
+    write : callable
+        Gets the lines of the report: which model it was, what was done to the images, the numbers of
+        `evaluation.against`.
 
     Returns
     -------
-    report : str
-        Which model it was, what was done to the images, the numbers of `evaluation.against`.
-    problems : list of str
+    list of str
         What is wrong with each file that could not be read.
+
+    Raises
+    ------
+    CifakeError
+        A folder without an image that can be read; no run that fits.
     """
     profile = profiles.active()
     fake_images, _, problems = images.read_folder(fake)
@@ -136,13 +204,13 @@ def evaluate(fake: Path, real: Path | None = None, name: str | None = None) -> t
         real_images, real_from = test.images[test.labels == REAL], f"the REAL test images of {profile.name}"
     else:
         real_images, _, others = images.read_folder(real)
-        real_from, problems = str(real), problems + others
+        real_from, problems = filenames.escaped(real), problems + others
     model, record = experiments.trained(name, profile)
     together = torch.cat([real_images, fake_images])
     p = experiments.predict_images({record.name: (model, record)}, together, profile.accelerator())[record.name]
     result = evaluation.against(p[: len(real_images)], p[len(real_images) :])
     rows = (
-        (f"{result['fake_images']:,} FAKE images called FAKE", "detected", f"in {fake}"),
+        (f"{result['fake_images']:,} FAKE images called FAKE", "detected", f"in {filenames.escaped(fake)}"),
         (f"{result['real_images']:,} REAL images called FAKE", "false_alarms", f"in {real_from}"),
         ("AUROC", "auroc", "of these FAKE against these REAL images"),
     )
@@ -152,8 +220,9 @@ def evaluate(fake: Path, real: Path | None = None, name: str | None = None) -> t
         for what, key, where in rows
     ]
     note = "An image is called FAKE where P(FAKE) is above 0.5; in brackets 95 % intervals."
-    report = [_about(record), _filled(PREPARED), "", *lines, "", note, _filled(LIMITS[record.data])]
-    return "\n".join(report), problems
+    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(LIMITS[record.data])):
+        write(line)
+    return problems
 
 
 def _about(record: records.Record, temperature: float | None = None) -> str:
@@ -165,13 +234,3 @@ def _about(record: records.Record, temperature: float | None = None) -> str:
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, 100, break_on_hyphens=False)
-
-
-def _picture_paths(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Return where each picture goes: named after the image, numbered where two images have one name."""
-    names = [path.name for path in paths]
-    numbers = [names[:row].count(name) + 1 for row, name in enumerate(names)]
-    return [
-        folder / (f"{name}.png" if number == 1 else f"{name}.{number}.png")
-        for name, number in zip(names, numbers, strict=True)
-    ]

@@ -168,6 +168,32 @@ def test_bad_image_is_named_and_nothing_is_left(tree, runs, content, reason):
     assert str(file) in problem and reason in problem
 
 
+def test_tree_leaves_out_what_file_managers_leave(tree):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0000.jpg"):
+        (tree / "train" / "REAL" / name).touch()
+    assert len(data.load(FULL).train) == 320
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right that few have there")
+def test_what_is_no_file_in_a_tree_is_named(tree):
+    folder = tree / "train" / "REAL"
+    (folder / "lost.jpg").symlink_to("nowhere")
+    (folder / "sub").mkdir()
+    (folder / "a\nb.jpg").write_bytes(jpeg(1))
+    text = message(lambda: data.load(FULL))
+    assert str(folder) in text and "lost.jpg (a link to nothing)" in text and "sub (no file)" in text
+    assert r"a\nb.jpg" in text
+
+
+def test_label_folder_that_cannot_be_read(tree, monkeypatch):
+    def closed(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(data.os, "scandir", closed)
+    text = message(lambda: data.entries(tree))
+    assert str(tree / "train" / "REAL") in text and "Permission denied" in text
+
+
 def test_parquet_without_the_columns(tree, tmp_path, monkeypatch):
     folder = shards(tree, tmp_path / "shards")
     pq.write_table(pa.table({"picture": [b""], "label": [0]}), folder / "test.parquet")

@@ -1,11 +1,15 @@
 import io
+import os
+import random
+import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
-from cifake_utils import CifakeError, images
+from cifake_utils import CifakeError, data, images, memory
 
 RED = torch.tensor([254, 0, 0])[:, None, None].float()
 
@@ -61,6 +65,21 @@ def test_exif_turns_the_image(tmp_path):
     assert_left_is_red(images.read(tmp_path / "a.jpg"))
 
 
+def test_malformed_exif_turns_nothing(tmp_path):
+    half_red().save(tmp_path / "plain.png")
+    expected = images.read(tmp_path / "plain.png")
+    sound = Image.Exif()
+    sound[0x0112] = 6
+    sound = sound.tobytes()
+    half_red().save(tmp_path / "turned.png", exif=sound)
+    assert not torch.equal(images.read(tmp_path / "turned.png"), expected)
+    for number, exif in enumerate(
+        (b"Exif\0\0nonsense", b"MM", sound[:20], sound.replace(b"\x01\x12\0\x03", b"\x01\x12\0\x02"))
+    ):
+        half_red().save(tmp_path / f"{number}.png", exif=exif)
+        assert torch.equal(images.read(tmp_path / f"{number}.png"), expected)
+
+
 def test_what_is_transparent_is_white(tmp_path):
     half_red().save(tmp_path / "a.png")
     clear = half_red((64, 64), "RGBA")
@@ -88,6 +107,85 @@ def test_every_pixel_is_the_mean_of_what_it_covers(tmp_path):
     Image.fromarray((means.repeat(10, 0).repeat(10, 1) + checks).astype(np.uint8)).save(tmp_path / "a.png")
     expected = decoded(images.encode(Image.fromarray(means)))
     assert np.array_equal(images.read(tmp_path / "a.png").permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("size", [(330, 330), (97, 41), (41, 97)])
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize(("name", "mode"), [("a.png", "RGBA"), ("a.jpg", "RGB"), ("a.tif", "CMYK")])
+def test_large_images_get_the_same_means_row_by_row(tmp_path, monkeypatch, size, turn, name, mode):
+    """No conversion sees more than a row of the result covers."""
+    smooth = Image.effect_noise((8, 8), 200).resize(size, Image.Resampling.BICUBIC)
+    image = Image.merge(
+        "RGB", [smooth, smooth.transpose(Image.Transpose.FLIP_LEFT_RIGHT), half_red(size).getchannel(1)]
+    )
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    image.convert(mode).save(tmp_path / name, exif=exif)
+    with Image.open(tmp_path / name) as opened:
+        expected = np.asarray(images._square(opened), int)
+    converted, convert = [], images._rgb
+    monkeypatch.setattr(images, "_rgb", lambda part, of: converted.append(part.size) or convert(part, of))
+    monkeypatch.setattr(images, "PIXELS_AT_ONCE", 100)
+    with Image.open(tmp_path / name) as opened:
+        assert np.abs(np.asarray(images._square(opened), int) - expected).max() <= 1
+    assert len(converted) == 32 and max(height for _, height in converted) <= min(size) / 32 + 2
+
+
+def test_the_decoder_reduces_large_jpeg_files(tmp_path, monkeypatch):
+    half_red((4200, 4100)).save(tmp_path / "a.jpg")
+    expected = images.read(tmp_path / "a.jpg")
+    monkeypatch.setattr(images, "PIXELS_AT_ONCE", 10**7)
+    sizes, convert = [], images._rgb
+    monkeypatch.setattr(images, "_rgb", lambda part, of: sizes.append(part.size) or convert(part, of))
+    assert (images.read(tmp_path / "a.jpg").float() - expected.float()).abs().max() <= 2
+    assert sizes == [(2100, 2050)]
+
+
+def test_threads_share_the_room_for_pixels(monkeypatch):
+    monkeypatch.setattr(memory, "trim", lambda: None)
+    room, inside, most = images._Room(100), [], []
+
+    def work(pixels):
+        with room.of(pixels):
+            inside.append(min(pixels, 100))
+            most.append(sum(inside))
+            inside.remove(min(pixels, 100))
+
+    threads = [threading.Thread(target=work, args=(pixels,)) for pixels in (60, 500, 40, 60, 100, 1, 500) * 20]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == len(threads) and max(most) <= 100 and room.free == 100
+
+
+def test_as_many_images_are_decoded_at_once_as_there_is_room_for(tmp_path, monkeypatch):
+    for number in range(6):
+        half_red().save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(memory, "trim", lambda: None)
+    decoding, most, both, pixels_of, patience = [], [], threading.Event(), images._pixels, 10
+
+    def watched(image):
+        decoding.append(1)
+        most.append(len(decoding))
+        if len(decoding) > 1:
+            both.set()
+        both.wait(patience)
+        try:
+            return pixels_of(image)
+        finally:
+            decoding.pop()
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(images, "_pixels", watched)
+    images.read_folder(tmp_path)
+    assert max(most) > 1
+    most.clear()
+    both.clear()
+    patience = 0.02
+    monkeypatch.setattr(images, "PIXELS_AT_ONCE", 64 * 64)
+    images.read_folder(tmp_path)
+    assert max(most) == 1
 
 
 def test_cifake_files_are_taken_as_they_are(tmp_path):
@@ -136,6 +234,62 @@ def test_bad_files_are_named(tmp_path):
         images.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("odd"), RuntimeError("\x1b[2J"), MemoryError(), IndexError(), KeyError(3), RecursionError()],
+)
+def test_whatever_pillow_raises_is_said_of_that_file(tmp_path, monkeypatch, error):
+    half_red((32, 32)).save(tmp_path / "a.png")
+    half_red((32, 32)).save(tmp_path / "b.jpg")
+    load, entry = ImageFile.ImageFile.load, data.Entry("REAL/a.png", "a.png", str(tmp_path / "a.png"))
+
+    def odd(image):
+        if image.format == "PNG":
+            raise error
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", odd)
+    _, names, (problem,) = images.read_folder(tmp_path)
+    assert names == ["b.jpg"] and str(tmp_path / "a.png") in problem and problem.isprintable()
+    assert "is damaged: " in data._attempt(entry)
+
+
+def written() -> dict[tuple[str, str], bytes]:
+    """A small image in every format that Pillow writes, in the first mode that each takes."""
+    Image.init()
+    files = {}
+    for file_format in sorted(Image.SAVE.keys() - {"PDF", "EPS", "PALM"}):  # not read, or by another program
+        for mode in ("RGB", "L", "F", "1", "P"):
+            buffer = io.BytesIO()
+            try:
+                half_red((32, 32)).convert(mode).save(buffer, file_format)
+            except (OSError, ValueError):
+                continue
+            files[file_format] = buffer.getvalue()
+            break
+    return files
+
+
+def test_damaged_files_of_every_format_are_an_image_or_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**4)  # what a damaged header asks for is refused sooner
+    chance, file, outcomes, files = random.Random(0), tmp_path / "a.img", set(), written()
+    assert {"PNG", "JPEG", "GIF", "TIFF", "BMP", "ICO", "PPM", "TGA", "DDS"} <= files.keys()
+    for content in files.values():
+        for turn in range(12):
+            damaged = bytearray(content)
+            for _ in range(1 + turn % 3):
+                damaged[chance.randrange(min(len(damaged), 200 if turn % 2 else len(damaged)))] = chance.randrange(256)
+            file.write_bytes(damaged[: chance.randrange(len(damaged))] if turn % 4 == 0 else damaged)
+            (result,) = images.read_all([file])
+            if isinstance(result, str):
+                assert result.startswith(str(file)) and "Expected" in result and result.isprintable()
+            else:
+                assert result.shape == (3, 32, 32)
+            assert isinstance(data._attempt(data.Entry("REAL/a", "a", str(file))), (str, np.ndarray))
+            outcomes.add(type(result))
+    assert outcomes == {str, torch.Tensor}
+
+
 def test_decompression_bombs(tmp_path, monkeypatch, recwarn):
     half_red((64, 64)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # below twice the limit Pillow only warns
@@ -144,6 +298,9 @@ def test_decompression_bombs(tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with pytest.raises(CifakeError, match="decompression bomb"):
         images.read(tmp_path / "a.png")
+    half_red((64, 64)).save(tmp_path / "b.bmp")
+    with pytest.raises(ValueError, match="far too many pixels"):
+        data.decode(str(tmp_path / "b.bmp"))
 
 
 def test_folder_reads_what_it_can_and_reports_the_rest(tmp_path):
@@ -168,3 +325,54 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CifakeError, match="holds no files"):
         images.read_folder(tmp_path / "empty")
+
+
+def test_what_is_hidden_is_left_out_and_what_is_no_file_is_named(tmp_path):
+    half_red().save(tmp_path / "a.png")
+    for hidden in (".git", "sub/.cache"):
+        (tmp_path / hidden).mkdir(parents=True)
+        half_red().save(tmp_path / hidden / "a.png")
+    for name in ("Thumbs.db", "desktop.ini", "._a.png", "sub/.DS_Store"):
+        (tmp_path / name).touch()
+    _, names, problems = images.read_folder(tmp_path)
+    assert names == ["a.png"] and not problems
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right that few have there")
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    half_red().save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(tmp_path / "pipe")
+    _, names, problems = images.read_folder(tmp_path)
+    assert names == ["a.png"] and len(problems) == 3
+    for name, reason in (("b.png", "not there"), ("loop", "link to a folder"), ("pipe", "neither a file")):
+        assert any(name in problem and reason in problem for problem in problems)
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    half_red().save(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(folder):
+        if "closed" in str(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    _, names, (problem,) = images.read_folder(tmp_path)
+    assert names == ["a.png"] and "closed" in problem and "Permission denied" in problem
+    with pytest.raises(CifakeError, match="Permission denied"):
+        images.read_folder(tmp_path / "closed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_any_bytes_are_read_and_shown(tmp_path):
+    for name in ("\x1b[2J.png", "\udcff.png", "a\nb.png"):
+        half_red().save(tmp_path / name, "PNG")
+        (tmp_path / f"{name}.txt").write_text("text")
+    _, names, problems = images.read_folder(tmp_path)
+    assert len(names) == len(problems) == 3 and all(problem.isprintable() for problem in problems)
+    with pytest.raises(CifakeError, match="too long"):
+        images.read(tmp_path / ("a" * 300))

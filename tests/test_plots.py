@@ -1,4 +1,5 @@
 import dataclasses
+import io
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -173,7 +174,8 @@ def test_prediction_shows_image_evidence_and_dimensions_in_their_places():
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     evidence = torch.zeros(8, 8)
     evidence[0, 0], evidence[7, 7] = 2, -1
-    figure = plots.prediction(image, evidence, torch.full((22, 22), 2.5), "title")
+    figure = plots.prediction(image, evidence, torch.full((22, 22), 2.5), r"$\frac{1$ and $x$")
+    figure.savefig(io.BytesIO())  # would raise if it were read as a formula
     plain, overlay, rough = figure.axes[:3]
     assert plain.images[0].get_array().shape == (32, 32, 3)
     grey, shown = overlay.images

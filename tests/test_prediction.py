@@ -1,12 +1,16 @@
 import dataclasses
+import io
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cifake_utils import CifakeError, batches, data, experiments, models, prediction, profiles
-from cifake_utils.__main__ import main
+from cifake_utils import CifakeError, batches, data, experiments, images, models, prediction, profiles
+from cifake_utils.__main__ import main, print_error
 
 
 def save(path, seed=0, size=(48, 40)):
@@ -111,6 +115,89 @@ def test_commands_score_what_can_be_read_and_report_the_rest(few, runs, tmp_path
     real = int((few.test.labels == 0).sum())
     assert "1 FAKE images called FAKE" in captured.out and f"{real} REAL images called FAKE" in captured.out
     assert "AUROC" in captured.out and "quality 75" in one_line(captured.out)
-    assert main(["evaluate", "--fake", str(tmp_path / "sub"), "--real", str(tmp_path)]) == 0
+    assert main(["evaluate", "--fake", str(tmp_path / "sub"), "--real", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "text.jpg is not an image" in one_line(captured.err) and f"in {tmp_path}" in captured.out
+
+
+@pytest.fixture
+def brightness(monkeypatch, runs):
+    """In place of a trained model one that takes the mean brightness for P(FAKE)."""
+    record = types.SimpleNamespace(
+        name="brightness",
+        data="sample",
+        metrics={"val": {"accuracy": 0.5}},
+        hyperparameters={},
+        probabilities={"val": np.array([0.2, 0.7, 0.6])},
+        labels={"val": np.array([0, 1, 0])},
+    )
+    monkeypatch.setattr(experiments, "trained", lambda name, profile: (None, record))
+    monkeypatch.setattr(
+        experiments,
+        "predict_images",
+        lambda detectors, pixels, accelerator: {"brightness": pixels.float().mean((1, 2, 3)).numpy() / 255},
+    )
+    monkeypatch.setattr(prediction, "grad_cam", lambda *arguments: torch.zeros(8, 8))
+
+
+def test_a_row_is_written_when_its_image_is_done(brightness, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "_draw", lambda *arguments: None)
+    paths = [save(tmp_path / f"{number}.png", number) for number in range(5)]
+    (tmp_path / "text.png").write_text("text")
+    paths.insert(2, tmp_path / "text.png")
+    together, happened, read_all = [], [], images.read_all
+    assert "text.png" in prediction.predict(paths, write=together.append)[0]
+    monkeypatch.setattr(prediction, "AT_ONCE", 2)
+    monkeypatch.setattr(images, "read_all", lambda part: happened.extend(part) or read_all(part))
+    problems = prediction.predict([*paths, str(paths[0])], write=happened.append)
+    lines = [line for line in happened if isinstance(line, str)]
+    assert lines == together and len(problems) == 1
+    order = "".join("line " if isinstance(what, str) else "read " for what in happened).split()
+    header, end = ["line"] * 3, ["line"] * 2
+    read = ["read"] * 2
+    assert order == [*read, *header, "line", "line", *read, "line", *read, "line", "line", *end]
+
+
+def test_without_one_sound_image_there_is_no_report(brightness, tmp_path):
+    lines = []
+    assert "no file" in prediction.predict([tmp_path / "nowhere.png"], write=lines.append)[0] and not lines
+
+
+def test_pictures_never_replace_an_image_that_is_scored(brightness, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "_draw", lambda picture, *others: picture.write_text("picture"))
+    folder = tmp_path / "there"
+    paths = [save(folder / "a.png", 0), save(folder / "a.png.png", 1)]
+    before = [path.read_bytes() for path in paths]
+    prediction.predict(paths, folder=tmp_path / "there" / ".." / "there", write=lambda line: None)
+    assert [path.read_bytes() for path in paths] == before
+    assert {path.name for path in folder.iterdir()} == {"a.png", "a.png.png", "a.png.2.png", "a.png.png.png"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_any_kind_get_a_row_and_a_picture(brightness, tmp_path, capsys):
+    names = [r"$\frac{1$.png", "\x1b[2Ja.png", "\udcff.png", "a\nb.png", "q" * 251 + ".png", "я×.png", "猫.png"]
+    image = save(tmp_path / "image.png").read_bytes()
+    for name in names:
+        (tmp_path / name).write_bytes(image)
+    out = tmp_path / "out"
+    assert main(["predict", *(str(tmp_path / name) for name in names), "--output", str(out)]) == 0
+    captured = capsys.readouterr()
+    rows = [line for line in captured.out.splitlines() if line.startswith(str(tmp_path))]
+    assert len(rows) == len(names) == len(list(out.iterdir())) and not captured.err
+    assert all(row.isprintable() and Path(row.split()[-1]).is_file() for row in rows)
+
+
+def test_errors_do_not_command_the_terminal(capsys):
+    print_error("a\x1b[2J\udcff is\n not there")
+    assert capsys.readouterr().err == "a\\x1b[2J\\udcff is not there\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251", "cp932"])
+def test_what_a_redirected_output_can_not_encode_is_escaped(monkeypatch, encoding):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["results"]) == 0
+    print("32×32 – \udcff")
+    output.flush()
+    text = output.buffer.getvalue().decode(encoding)
+    assert "resnet50_scratch" in text and r"\udcff" in text
