@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import ttest_1samp
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
-from cifake_utils import exploration, records, verified
+from cifake_utils import exploration, needs, records, verified
 from cifake_utils.data import Cifake
+
+with needs("lessons"):
+    from statsmodels.stats.contingency_tables import mcnemar
+    from statsmodels.stats.multitest import multipletests
 
 TEST_IMAGES = records.REFERENCE / "test_images.npz"
 

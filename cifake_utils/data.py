@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from cifake_utils import CifakeError, filenames, profiles, progress, sample, verified
-from cifake_utils.files import clear_leftovers, locked
+from cifake_utils.files import clear_leftovers, locked, writable
 from cifake_utils.fingerprint import content_hash, recipe_hash
 
 REAL, FAKE = 0, 1
@@ -564,7 +564,7 @@ def fetch(source: str = "huggingface") -> Path:
     """
     if source not in DOWNLOADS:
         raise CifakeError(f"There is no source {source!r} of CIFAKE. Choose one of: {', '.join(DOWNLOADS)}.")
-    folder = download_folder()
+    folder = writable(download_folder())
     try:
         DOWNLOADS[source](folder)
     except CifakeError:

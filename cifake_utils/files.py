@@ -17,7 +17,27 @@ from cifake_utils import CifakeError
 
 # What a system says when the disk is full, read-only, or not this user's: the reader can put that right.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS} | IN_THE_WAY
+
+
+def writable(folder: Path) -> Path:
+    """Return a folder that new files can be put into, made first where it is missing.
+
+    Raises
+    ------
+    CifakeError
+        It can't be made, or this user may not write to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Windows shows the rights to a folder only to who tries: locks and temporary files would wait there forever.
+        trial = folder / f".trial-{os.getpid()}"
+        trial.touch()
+        trial.unlink(missing_ok=True)  # another thread's was the same
+    except OSError as error:
+        raise cannot_write(folder, error) or _refused(folder, error.strerror or str(error)) from error
+    return folder
 
 
 @contextmanager
@@ -34,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         The disk is full, or the folder is not one that this user may write to.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        writable(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as box:
             partial = Path(box) / path.name
             yield partial
@@ -55,8 +75,14 @@ def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeEr
     full = isinstance(error, SafetensorError) or error.errno in NO_ROOM
     if not full and error.errno not in NO_RIGHT:
         return None
-    reason = str(error) if isinstance(error, SafetensorError) else error.strerror
-    remedy = "Free some space on that disk, or choose" if full else "Choose"
+    if isinstance(error, SafetensorError):
+        reason = str(error)
+    else:
+        reason = "a file is in its way" if error.errno in IN_THE_WAY else error.strerror
+    return _refused(path, reason, "Free some space on that disk, or choose" if full else "Choose")
+
+
+def _refused(path: Path | str, reason: str, remedy: str = "Choose") -> CifakeError:
     return CifakeError(
         f"{path} can't be written: {reason}. {remedy} a folder that you may write to: CIFAKE_RUNS names the one for "
         "caches and runs. What was complete before is still there, and the next run goes on from it."
@@ -109,7 +135,7 @@ def agreed(value, accelerator: Accelerator):
 def _lock(path: Path) -> Iterator[None]:
     lock = FileLock(path, mode=0o666)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        writable(path.parent)
         lock.acquire()
     except OSError as error:
         raise cannot_write(path, error) or error from error

@@ -2,19 +2,21 @@
 
 from functools import cache, partial
 
-import ipywidgets
 import numpy as np
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from skimage.measure import block_reduce
 
-from cifake_utils import fractal, sample, shapes
+from cifake_utils import fractal, needs, sample, shapes
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.models import Backbone
 from cifake_utils.plots import COLOURS
 from cifake_utils.widgets import View, live
+
+with needs("lessons"):
+    import ipywidgets
 
 PHOTOGRAPHS = ("astronaut", "flower", "hubble")
 PHOTOGRAPH_SIDE = SURFACE_SIDE = 256  # pixels

@@ -1,15 +1,27 @@
 """Profiles: which data, which pre-trained weights, how long. A notebook chooses none of these itself."""
 
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from cifake_utils import CifakeError
 
-PROJECT = Path(__file__).resolve().parent.parent
+
+def _checkout(folder: Path) -> Path | None:
+    """Return ``folder`` where it is a clone of this project, None where it is not (``site-packages``, say)."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or another program's
+        return None
+    return folder if project == "cifake-utils" else None
+
+
+PROJECT = _checkout(Path(__file__).resolve().parent.parent)  # None where the package was installed from a wheel
 
 
 @dataclass(frozen=True)
@@ -97,12 +109,32 @@ def resolve(profile: str | Profile | None) -> Profile:
 def folder_from(variable: str) -> Path | None:
     """Return the path an environment variable holds, None where it is unset, empty or nothing but spaces.
 
-    A relative path starts at the project's folder, so that it means the same in a terminal and in a notebook.
+    In a clone a relative path starts at the project's folder, so that it means the same in a terminal and in a
+    notebook; where the package was installed from a wheel it starts at the current folder.
     """
     value = os.environ.get(variable, "").strip()
-    return PROJECT / os.path.expanduser(value) if value else None
+    if not value:
+        return None
+    try:
+        return (PROJECT or Path.cwd()) / Path(value).expanduser()
+    except RuntimeError:
+        raise CifakeError(f"{variable} is {value!r}: there is no such user's folder. Set it to a whole path.") from None
 
 
 def runs_folder() -> Path:
-    """Return the folder for everything that running the series makes (``CIFAKE_RUNS``, default ``runs/``)."""
-    return folder_from("CIFAKE_RUNS") or PROJECT / "runs"
+    """Return the folder for everything that running the series makes: ``CIFAKE_RUNS``.
+
+    By default ``runs/`` in a clone, and the user's cache folder where the package was installed from a wheel.
+    """
+    default = PROJECT / "runs" if PROJECT else platformdirs.user_cache_path("cifake", appauthor=False)
+    return folder_from("CIFAKE_RUNS") or default
+
+
+def notebooks() -> Path:
+    """Return the folder of the lessons; a `CifakeError` where the package was installed from a wheel, without them."""
+    if PROJECT is None:
+        raise CifakeError(
+            "The lessons are not part of the installed package. To run them, clone the repository and start there: "
+            "`pip install -r requirements.txt -c constraints.txt`, then `python -m cifake_utils run`."
+        )
+    return PROJECT / "notebooks"

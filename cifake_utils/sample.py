@@ -89,7 +89,7 @@ def photograph(name: str) -> Image.Image:
     if not file.is_file():
         raise CifakeError(
             f"The photograph {name} of the sample is not where {package} ships it ({file}). Install the versions "
-            "that requirements.txt names: `pip install -r requirements.txt`."
+            "that constraints.txt names: `pip install -r requirements.txt -c constraints.txt`."
         )
     return Image.open(file).convert("RGB")
 

@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
-from cifake_utils import CifakeError, data, experiments, plots, profiles, records, results
-from cifake_utils.files import replacing
+from cifake_utils import CifakeError, data, experiments, needs, plots, profiles, records, results
+from cifake_utils.files import replacing, writable
 from cifake_utils.strict import use_strict_environment
 
-NOTEBOOKS = profiles.PROJECT / "notebooks"
+NOTEBOOKS = profiles.notebooks()
+
+with needs("lessons"):
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
 
 def run_and_report() -> None:
@@ -25,6 +27,7 @@ def run_and_report() -> None:
     the scores of all finished runs, which are printed too.
     """
     profile = profiles.active()
+    writable(profile.runs)
     before, start = len(experiments.finished(profile)), time.perf_counter()
     seconds = run(profile.runs / "notebooks")
     total = time.perf_counter() - start

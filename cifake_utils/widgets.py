@@ -4,14 +4,16 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, roc_curve
 
-from cifake_utils import evaluation, rotation
+from cifake_utils import evaluation, needs, rotation
 from cifake_utils.data import FAKE, LABELS, REAL, ImageSet
+
+with needs("lessons"):
+    import ipywidgets
 
 View = tuple[Figure, str]  # what a render function returns: a picture, and a sentence below it
 

@@ -103,6 +103,30 @@ def test_a_file_in_the_place_of_the_runs_is_named(tmp_path, monkeypatch):
         data.load("sample")
 
 
+def test_nothing_is_run_or_fetched_where_nothing_can_be_written(runs, capsys):
+    runs.write_text("a file", encoding="utf-8")
+    for command in (["run"], ["data", "fetch"]):
+        assert __main__.main(command) == 1
+        error = " ".join(capsys.readouterr().err.split())
+        assert "can't be written: a file is in its way. Choose a folder" in error and "CIFAKE_RUNS" in error
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.EIO])  # no right to it, no such drive, a fault
+@pytest.mark.parametrize("attempt", [files.locked, files.replacing])
+def test_a_folder_that_takes_no_file_is_named_before_anything_waits_for_it(tmp_path, monkeypatch, number, attempt):
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files.Path, "touch", refuse)
+    with pytest.raises(CifakeError, match=f"new can't be written: {os.strerror(number)}.*CIFAKE_RUNS"):
+        with attempt(tmp_path / "new" / "file"):
+            pass
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    assert not list(files.writable(tmp_path / "a" / "b").iterdir())
+
+
 NOBODY = 65_534
 
 

@@ -47,7 +47,7 @@ def test_both_labels_share_one_jpeg_setting(cifake):
 
 def test_missing_photograph_is_named(monkeypatch):
     monkeypatch.setitem(sample.SOURCES, "chelsea", ("skimage", "data/no_such.png"))
-    with pytest.raises(CifakeError, match=r"chelsea .* skimage .*no_such.png.*requirements.txt"):
+    with pytest.raises(CifakeError, match=r"chelsea .* skimage .*no_such.png.*constraints.txt"):
         sample.photograph("chelsea")
 
 
