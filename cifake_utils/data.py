@@ -581,10 +581,14 @@ def fetch(source: str = "huggingface") -> Path:
 
 def _from_hugging_face(folder: Path) -> None:
     import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
 
-    huggingface_hub.snapshot_download(
-        HUGGING_FACE, revision=REVISION, repo_type="dataset", allow_patterns=["*.parquet"], local_dir=folder
-    )
+    options = {"repo_type": "dataset", "allow_patterns": ["*.parquet"], "local_dir": folder}
+    try:
+        huggingface_hub.snapshot_download(HUGGING_FACE, revision=REVISION, **options)
+    except RevisionNotFoundError:
+        print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
+        huggingface_hub.snapshot_download(HUGGING_FACE, **options)
     _shards(folder)  # without a network, snapshot_download is content with whatever is there
     for name in (*OFFICIAL_COUNTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -600,12 +604,15 @@ def _from_kaggle(folder: Path) -> None:
         raise CifakeError(
             "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."
         ) from None
+    arriving = folder.with_name(f"{folder.name}-kaggle")  # what lies in the folder stays until all has arrived
     try:
-        place = kagglehub.dataset_download(KAGGLE, output_dir=str(folder))
-    except FileExistsError:  # something else is there, or half of it: kagglehub can only start again
-        place = kagglehub.dataset_download(KAGGLE, output_dir=str(folder), force_download=True)
-    if Path(place).resolve() != folder.resolve():
+        place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving))
+    except FileExistsError:  # half of it is there: kagglehub can only start again
+        place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving), force_download=True)
+    if Path(place).resolve() != arriving.resolve():
         raise CifakeError(f"CIFAKE from Kaggle is in {place} on this machine. Set CIFAKE_DATA to that folder.")
+    shutil.rmtree(folder)
+    arriving.rename(folder)
 
 
 DOWNLOADS = {"huggingface": _from_hugging_face, "kaggle": _from_kaggle}

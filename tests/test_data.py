@@ -471,6 +471,26 @@ def test_fetch_asks_the_hub_for_one_revision_and_clears_what_earlier_ones_left(r
     assert [len(items) for items in data.entries(folder).values()] == [1, 1]
 
 
+def test_fetch_takes_the_newest_revision_where_the_pinned_one_is_gone(runs, monkeypatch, capsys):
+    import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    asked = []
+
+    def download(repo, **options):
+        asked.append(options.get("revision"))
+        if len(asked) == 1:
+            raise RevisionNotFoundError(
+                "gone", response=httpx2.Response(404, request=httpx2.Request("GET", "https://h"))
+            )
+        for part in ("train", "test"):
+            write_rows(options["local_dir"] / f"{part}.parquet", ["REAL/0000.jpg"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    data.fetch()
+    assert asked == [data.REVISION, None] and "its newest one is downloaded" in capsys.readouterr().out
+
+
 def test_fetch_that_brings_only_a_part_says_so_and_clears_nothing(runs, monkeypatch):
     fake_hub(monkeypatch, lambda folder: write_rows(folder / "test.parquet", ["REAL/0000.jpg"]))
     leave_half(runs / "cifake")
@@ -486,20 +506,24 @@ def test_kaggle_needs_its_package_and_fills_the_same_folder(runs, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it were not installed
     assert "pip install kagglehub" in message(lambda: data.fetch("kaggle"))
     calls = []
+    (runs / "cifake" / "kept").touch()
 
     def download(name, **options):
         calls.append((name, options))
         if len(calls) == 1:
             raise FileExistsError("output_dir is not empty")  # what kagglehub says after an interruption
+        assert (runs / "cifake" / "kept").exists()
+        (runs / "cifake-kaggle").mkdir()
         return options["output_dir"]
 
     monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=download))
     assert data.fetch("kaggle") == runs / "cifake"
     dataset, options = (
         "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3",
-        {"output_dir": str(runs / "cifake")},
+        {"output_dir": str(runs / "cifake-kaggle")},
     )
     assert calls == [(dataset, options), (dataset, options | {"force_download": True})]
+    assert [path.name for path in runs.iterdir()] == ["cifake"] and not list((runs / "cifake").iterdir())
 
 
 def test_kaggle_on_a_machine_that_has_it_elsewhere(runs, monkeypatch):
