@@ -480,9 +480,7 @@ def test_fetch_takes_the_newest_revision_where_the_pinned_one_is_gone(runs, monk
     def download(repo, **options):
         asked.append(options.get("revision"))
         if len(asked) == 1:
-            raise RevisionNotFoundError(
-                "gone", response=httpx2.Response(404, request=httpx2.Request("GET", "https://h"))
-            )
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its arguments vary from version to version
         for part in ("train", "test"):
             write_rows(options["local_dir"] / f"{part}.parquet", ["REAL/0000.jpg"])
 
