@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
     data_parser = commands.add_parser("data", help="download, check or describe CIFAKE")
     actions = data_parser.add_subparsers(dest="action", required=True, parser_class=with_profile)
-    fetch = actions.add_parser("fetch", help="download CIFAKE; goes on where an earlier download stopped")
+    fetch = actions.add_parser("fetch", help="download CIFAKE and check it; shards that have arrived stay")
     fetch.add_argument("--source", choices=("huggingface", "kaggle"), default="huggingface")
     actions.add_parser("verify", help="check counts and every file of CIFAKE")
     actions.add_parser("info", help="images per split, label and object class of the active profile")
@@ -54,17 +54,14 @@ def parser() -> argparse.ArgumentParser:
 
 def run_data(action: str, source: str | None) -> int:
     """Carry out ``data fetch``, ``data info`` or ``data verify``; return the exit status."""
-    if action == "fetch":
-        print(f"CIFAKE is in {data.fetch(source)}")
-    elif action == "info":
+    if action == "info":
         cifake = data.load()
         print(f"{data.info(cifake)}\n{cifake.source}, manifest hash {cifake.hash}")
-    else:
-        folder = data.find()
-        problems = data.verify(folder)
-        print("\n".join(problems) or f"{folder}: 120,000 images, all of them sound")
-        return int(bool(problems))
-    return 0
+        return 0
+    folder = data.fetch(source) if action == "fetch" else data.find()
+    problems = data.verify(folder)
+    print("\n".join(problems) or f"{folder}: 120,000 images, all of them sound, those of the reference results")
+    return int(bool(problems))
 
 
 def show(record: records.Record) -> None:

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +36,11 @@ UNKNOWN_CLASS = -1
 OFFICIAL_COUNTS = {"train": 100_000, "test": 20_000}
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
+MANIFEST_HASH = "60799d205ba03c76"  # of the splits of all of CIFAKE that the reference results were measured on
 
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
-KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images"
+REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the mirror's commit: what comes later is not fetched
+KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
 WAYS_TO_CIFAKE = (
     "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
     "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, test*.parquet), "
@@ -121,15 +125,25 @@ def find() -> Path:
     """Return the folder that holds CIFAKE: ``CIFAKE_DATA``, else what `fetch` downloaded."""
     folder = profiles.folder_from("CIFAKE_DATA") or download_folder()
     if not folder.is_dir():
-        raise CifakeError(f"There is no CIFAKE at {folder}: no such folder. {WAYS_TO_CIFAKE}")
+        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
+        raise CifakeError(f"There is no CIFAKE at {folder}: {what}.{_meant(folder)} {WAYS_TO_CIFAKE}")
     return folder
+
+
+def _meant(folder: Path) -> str:
+    """Return a sentence that names the folder with CIFAKE up to two levels above this one or one below, if any."""
+    for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
+        if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in OFFICIAL_COUNTS):
+            return f" CIFAKE lies in {place}: name that folder."
+    return ""
 
 
 def entries(folder: Path) -> dict[str, list[Entry]]:
     """List what a folder holds, by official part (``train``, ``test``, and ``val`` where there is one).
 
     Entries are sorted by name. Raises `CifakeError` for a folder that is neither a Kaggle tree nor parquet
-    shards, for an empty label folder, a half-finished download, and labels whose meaning can't be known.
+    shards, for an empty label folder, a half-finished download, shards that can't be read or hold other columns,
+    and labels whose meaning can't be known.
     """
     if _is_tree(folder):
         parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
@@ -189,56 +203,76 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's."""
-    unfinished = sorted(folder.rglob("*.incomplete"))
-    if unfinished:
-        raise CifakeError(
-            f"{folder} holds a half-finished download ({unfinished[0].name}). "
-            "Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
-        )
-    shards = {part: [] for part in OFFICIAL_COUNTS}
-    for path in sorted(folder.rglob("*.parquet")):
-        for part, found in shards.items():
-            if path.name.startswith(part) or path.parent.name == part:
-                found.append(path)
-    for part, found in shards.items():
+    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's.
+
+    Of numbered shards (``train-00000-of-00002.parquet``) each must be there. What an interrupted download left beside
+    them is none of them and does not matter.
+    """
+    every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
+    leftover = next((f" (there is {path.name})" for path in _leftovers(folder)), "")
+    shards = {}
+    for part in OFFICIAL_COUNTS:
+        found = [path for path in every if path.name.startswith(part) or path.parent.name == part]
         numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
-        wanted = int(numbered[0][2]) if numbered else 1
-        if not found:
-            raise CifakeError(f"{folder} holds no images of the {part} part. {WAYS_TO_CIFAKE}")
-        if len(found) < wanted:
+        wanted = max((int(match[2]) for match in numbered), default=1)
+        there = len({int(match[1]) for match in numbered}) if numbered else len(found)
+        if there < wanted and (found or leftover):
             raise CifakeError(
-                f"{folder} holds {len(found)} of {wanted} parquet shards of the {part} part: a half-finished "
-                "download. Run `python -m cifake_utils data fetch` again: it goes on where it stopped."
+                f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
+                f"download{leftover}. Run `python -m cifake_utils data fetch`, which fills {download_folder()}: shards "
+                "that have arrived whole stay, one that was cut off is started again."
             )
+        if not found:
+            raise CifakeError(f"{folder} holds no images of the {part} part.{_meant(folder)} {WAYS_TO_CIFAKE}")
+        shards[part] = found
     return shards
 
 
+def _leftovers(folder: Path) -> list[Path]:
+    """Return what is left of shards that stopped arriving; huggingface_hub never takes such a file up again."""
+    return sorted(folder.rglob("*.incomplete"))
+
+
 def _parquet_entries(shards: list[Path]) -> list[Entry]:
-    return [entry for shard in shards for entry in _shard_entries(shard)]
+    found = sorted(entry for shard in shards for entry in _shard_entries(shard))
+    for one, other in pairwise(found):
+        if one.name == other.name:
+            raise CifakeError(
+                f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected: every image once. "
+                "Remove the shard that is there twice."
+            )
+    return found
 
 
 def _shard_entries(shard: Path) -> list[Entry]:
     try:
-        table = pq.read_table(shard)
+        with pq.ParquetFile(shard) as file:
+            _check_columns(shard, file.schema_arrow)
+            table = file.read(columns=["image", "label"])
         images, labels = table["image"].combine_chunks(), table["label"].to_pylist()
         contents, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
-    except KeyError as error:
-        raise CifakeError(
-            f"The parquet file {shard} lacks what is read from it ({error.args[0]}); its columns are "
-            f"{', '.join(table.column_names)}. Expected: image (a struct of bytes and path) and label. {WAYS_TO_CIFAKE}"
-        ) from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CifakeError(
             f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and run "
             "`python -m cifake_utils data fetch` again."
         ) from None
+    if not labels:
+        raise CifakeError(
+            f"The parquet file {shard} holds no images, not one row. Delete it and run "
+            "`python -m cifake_utils data fetch` again."
+        )
     label_names = _label_names(table.schema)
     found = []
     for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
+        path = path or ""
+        if not path.isprintable():
+            raise CifakeError(
+                f"The image in row {row} of {shard} has a name with characters that can't be printed: {path!r}. "
+                f"Expected a path like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
+            )
         origin = f"{shard}, row {row}" + (f" ({path})" if path else "")
         claims = {label_names[label]} if label_names and label in range(len(label_names)) else set()
-        folder, _, file = (path or "").replace("\\", "/").rpartition("/")
+        folder, _, file = path.replace("\\", "/").rpartition("/")
         claims |= {folder.rpartition("/")[2].upper()} & set(LABELS)
         if len(claims) != 1:
             what = "its class name and its folder disagree" if claims else "neither says which is REAL"
@@ -250,11 +284,34 @@ def _shard_entries(shard: Path) -> list[Entry]:
     return found
 
 
+def _check_columns(shard: Path, schema: pa.Schema) -> None:
+    """Raise a `CifakeError` unless a shard has one column of encoded images with their paths and one of labels."""
+    if not all(schema.names.count(name) == 1 for name in ("image", "label")):
+        found = f"has the columns {', '.join(schema.names)}"
+    elif not (_holds_files(schema.field("image").type) and pa.types.is_integer(schema.field("label").type)):
+        found = f"has an image of type {schema.field('image').type} and a label of type {schema.field('label').type}"
+    else:
+        return
+    raise CifakeError(
+        f"The parquet file {shard} {found}. Expected: image, a struct of bytes (binary) and path (string), and label, "
+        f"an integer. {WAYS_TO_CIFAKE}"
+    )
+
+
+def _holds_files(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind) or min(kind.get_field_index(name) for name in ("bytes", "path")) < 0:
+        return False
+    content, path = kind.field("bytes").type, kind.field("path").type
+    return content in (pa.binary(), pa.large_binary()) and path in (pa.string(), pa.large_string(), pa.null())
+
+
 def _label_names(schema: pa.Schema) -> list[str] | None:
-    """Return the class names that a shard's own metadata gives its labels, in label order."""
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names")
-    names = [name.upper() for name in names or []]
+    """Return the class names that a shard's own metadata gives its labels, in label order; None where it gives none."""
+    try:
+        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        names = [name.upper() for name in metadata["info"]["features"]["label"]["names"]]
+    except (LookupError, TypeError, AttributeError, ValueError):  # no metadata, or nothing like Hugging Face's
+        return None
     return names if sorted(names) == sorted(LABELS) else None
 
 
@@ -323,6 +380,10 @@ def _read(found: list[Entry], part: str) -> ImageSet:
                 "fetch` downloads CIFAKE anew), and see all such files with `python -m cifake_utils data verify`."
             )
         pixels[row] = result
+    return _image_set(found, pixels)
+
+
+def _image_set(found: list[Entry], pixels: np.ndarray) -> ImageSet:
     names = [entry.name for entry in found]
     return ImageSet(
         torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
@@ -339,18 +400,34 @@ def _strata(images: ImageSet) -> np.ndarray:
     return (images.labels * 100 + images.classes).numpy()
 
 
+def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
+    """Return the rows of two parts, sorted, with the same shares of every label and object class in both."""
+    strata = _strata(images)
+    try:
+        parts = train_test_split(np.arange(len(images)), stratify=strata, random_state=SPLIT_SEED, **size)
+    except ValueError as error:
+        kinds = Counter(strata.tolist())
+        example = images.names[strata.tolist().index(min(kinds, key=kinds.get))] if kinds else "none at all"
+        raise CifakeError(
+            f"{len(images):,} images of {len(kinds)} kinds (label and object class) can't be divided so that both "
+            f"parts have images of every kind ({error}). The rarest kind is that of {example}. Expected more images of "
+            "each kind, with names like REAL/0000.jpg, REAL/0000 (2).jpg, … (10); "
+            "`python -m cifake_utils data verify` lists what differs from CIFAKE."
+        ) from None
+    return [np.sort(rows) for rows in parts]
+
+
 def split(train: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Cut validation images from the official train part (a fifth), stratified by label and object class."""
-    rows = np.arange(len(train))
-    keep, held = train_test_split(rows, test_size=VALIDATION_SHARE, stratify=_strata(train), random_state=SPLIT_SEED)
-    return train.subset(np.sort(keep)), train.subset(np.sort(held))
+    """Cut validation images from the official train part (a fifth), stratified by label and object class.
+
+    Raises `CifakeError` where a label and object class has too few images to be in both.
+    """
+    keep, held = _stratified(train, test_size=VALIDATION_SHARE)
+    return train.subset(keep), train.subset(held)
 
 
 def _smaller(images: ImageSet, size: int) -> ImageSet:
-    rows, _ = train_test_split(
-        np.arange(len(images)), train_size=size, stratify=_strata(images), random_state=SPLIT_SEED
-    )
-    return images.subset(np.sort(rows))
+    return images if size == len(images) else images.subset(_stratified(images, train_size=size)[0])
 
 
 def manifest_hash(splits: Iterable[ImageSet]) -> str:
@@ -444,10 +521,14 @@ def source_folder(profile: str | profiles.Profile | None = None) -> Path:
     return sample.build() if profiles.resolve(profile).data == "sample" else find()
 
 
+_told: set[str] = set()  # hashes of what `load` has compared with the published one already
+
+
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
     """Return train, validation and test images of a profile (the active one where none is given).
 
-    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those.
+    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. All of
+    CIFAKE is compared with the published manifest hash; a line says so, once in a process, where it is another.
 
     Raises
     ------
@@ -456,6 +537,10 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
     """
     profile = profiles.resolve(profile)
     splits, digest = _splits(source_folder(profile), profile.sizes, official=profile.data != "sample")
+    if profile.data != "sample" and not profile.sizes and digest not in _told:
+        _told.add(digest)
+        for line in _not_published(digest):
+            profile.accelerator().print(line)  # one process of several
     class_names = sample.PHOTOGRAPHS if profile.data == "sample" else CLASS_NAMES
     return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
 
@@ -473,58 +558,110 @@ def load_hash(profile: str | profiles.Profile | None = None) -> str:
 def fetch(source: str = "huggingface") -> Path:
     """Download CIFAKE into `download_folder` from ``"huggingface"`` or ``"kaggle"``; return the folder.
 
-    An interrupted download goes on where it stopped. Raises `CifakeError` where the source can't be reached.
+    After an interruption, shards from Hugging Face that arrived whole stay, one that was cut off is started again; a
+    download from Kaggle starts again from its beginning. A download that ends well removes what earlier ones left
+    there, those from the other source too. Raises `CifakeError` for an unknown source and one that can't be reached.
     """
+    if source not in DOWNLOADS:
+        raise CifakeError(f"There is no source {source!r} of CIFAKE. Choose one of: {', '.join(DOWNLOADS)}.")
     folder = writable(download_folder())
-    if source == "kaggle":
-        try:
-            import kagglehub
-        except ImportError:
-            raise CifakeError(
-                "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."
-            ) from None
-        download = partial(kagglehub.dataset_download, KAGGLE, output_dir=str(folder))
-    else:
-        import huggingface_hub
-
-        download = partial(
-            huggingface_hub.snapshot_download,
-            HUGGING_FACE,
-            repo_type="dataset",
-            allow_patterns=["*.parquet"],
-            local_dir=folder,
-        )
     try:
-        download()
+        DOWNLOADS[source](folder)
+    except CifakeError:
+        raise
     except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
+        other = next(name for name in DOWNLOADS if name != source)
         raise CifakeError(
-            f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). What has arrived stays "
-            f"in {folder}; the same command goes on from there. {WAYS_TO_CIFAKE}"
+            f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). What has arrived is in "
+            f"{folder}. Run the same command again, or `python -m cifake_utils data fetch --source {other}`. "
+            f"{WAYS_TO_CIFAKE}"
         ) from error
     return folder
 
 
+def _from_hugging_face(folder: Path) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    options = {"repo_type": "dataset", "allow_patterns": ["*.parquet"], "local_dir": folder}
+    try:
+        huggingface_hub.snapshot_download(HUGGING_FACE, revision=REVISION, **options)
+    except RevisionNotFoundError:
+        print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
+        huggingface_hub.snapshot_download(HUGGING_FACE, **options)
+    _shards(folder)  # without a network, snapshot_download is content with whatever is there
+    for name in (*OFFICIAL_COUNTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for leftover in _leftovers(folder):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _from_kaggle(folder: Path) -> None:
+    try:
+        import kagglehub
+    except ImportError:
+        raise CifakeError(
+            "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."
+        ) from None
+    arriving = folder.with_name(f"{folder.name}-kaggle")  # what lies in the folder stays until all has arrived
+    try:
+        place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving))
+    except FileExistsError:  # half of it is there: kagglehub can only start again
+        place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving), force_download=True)
+    if Path(place).resolve() != arriving.resolve():
+        raise CifakeError(f"CIFAKE from Kaggle is in {place} on this machine. Set CIFAKE_DATA to that folder.")
+    shutil.rmtree(folder)
+    arriving.rename(folder)
+
+
+DOWNLOADS = {"huggingface": _from_hugging_face, "kaggle": _from_kaggle}
+
+
 def verify(folder: Path) -> list[str]:
-    """Return what is wrong with CIFAKE in ``folder``, a line a finding: files that are no 32×32 RGB image, and
-    counts per part, label and object class that differ from the published ones. An empty list: all is well."""
-    problems = []
+    """Return what is wrong with CIFAKE in ``folder``, a line a finding; an empty list: all is well.
+
+    Findings are files that are no 32×32 RGB image, counts per part, label and object class that differ from the
+    published ones, and, where there is none of these, images that are not those of the reference results.
+    """
+    problems, parts = [], {}
     for part, items in entries(folder).items():
-        results = zip(items, _decoded(items, f"checking {part}"), strict=True)
-        problems += [f"{entry.origin} {result}" for entry, result in results if isinstance(result, str)]
-        share = OFFICIAL_COUNTS.get(part, 0) // 20
-        counts = Counter((label_of(entry.name), class_of(entry.name)) for entry in items)
-        named = sum(count for (_, klass), count in counts.items() if klass != UNKNOWN_CLASS)
-        for label, label_name in enumerate(LABELS):
-            total = sum(count for (of, _), count in counts.items() if of == label)
-            if total != share * 10:
-                problems.append(f"{part}: {total:,} {label_name} images, expected {share * 10:,}")
-            for klass, class_name in enumerate(CLASS_NAMES if named else ()):
-                if counts[label, klass] != share:
-                    problems.append(
-                        f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, "
-                        f"expected {share:,}"
-                    )
+        pixels = np.zeros((len(items), SIZE, SIZE, 3), np.uint8)
+        for row, (entry, result) in enumerate(zip(items, _decoded(items, f"checking {part}"), strict=True)):
+            if isinstance(result, str):
+                problems.append(f"{entry.origin} {result}")
+            else:
+                pixels[row] = result
+        parts[part] = _image_set(items, pixels)
+        problems += _wrong_counts(part, parts[part])
+    return problems or _not_published(manifest_hash([*split(parts["train"]), parts["test"]]))
+
+
+def _wrong_counts(part: str, images: ImageSet) -> list[str]:
+    problems = []
+    share = OFFICIAL_COUNTS.get(part, 0) // 20
+    counts = Counter(zip(images.labels.tolist(), images.classes.tolist(), strict=True))
+    named = sum(count for (_, klass), count in counts.items() if klass != UNKNOWN_CLASS)
+    for label, label_name in enumerate(LABELS):
+        total = sum(count for (of, _), count in counts.items() if of == label)
+        if total != share * 10:
+            problems.append(f"{part}: {total:,} {label_name} images, expected {share * 10:,}")
+        for klass, class_name in enumerate(CLASS_NAMES if named else ()):
+            if counts[label, klass] != share:
+                problems.append(
+                    f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, expected {share:,}"
+                )
     return problems
+
+
+def _not_published(digest: str) -> list[str]:
+    """Return a line that says so where a hash of all of CIFAKE is not that of the reference results."""
+    if digest == MANIFEST_HASH:
+        return []
+    return [
+        f"This CIFAKE is not the one that the reference results were measured on: its manifest hash is {digest}, "
+        f"theirs {MANIFEST_HASH}. Other names, or images that were encoded anew? Expect other scores."
+    ]
 
 
 def info(cifake: Cifake) -> str:

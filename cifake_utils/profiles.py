@@ -148,8 +148,8 @@ def get(name: str) -> Profile:
 
 
 def active() -> Profile:
-    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is not set."""
-    return get(os.environ.get("CIFAKE_PROFILE") or "sample")
+    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is unset, empty or nothing but spaces."""
+    return get(os.environ.get("CIFAKE_PROFILE", "").strip() or "sample")
 
 
 def resolve(profile: str | Profile | None) -> Profile:
@@ -158,12 +158,12 @@ def resolve(profile: str | Profile | None) -> Profile:
 
 
 def folder_from(variable: str) -> Path | None:
-    """Return the path an environment variable holds, None where it is unset.
+    """Return the path an environment variable holds, None where it is unset, empty or nothing but spaces.
 
     In a clone a relative path starts at the project's folder, so that it means the same in a terminal and in a
     notebook; where the package was installed from a wheel it starts at the current folder.
     """
-    value = os.environ.get(variable)
+    value = os.environ.get(variable, "").strip()
     if not value:
         return None
     try:

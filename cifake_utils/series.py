@@ -61,8 +61,8 @@ def run_and_report() -> None:
 def run(folder: Path) -> dict[str, float]:
     """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
 
-    Returns the seconds by the notebook's name. A notebook that fails is written as far as it came, and a
-    `CifakeError` says where to look.
+    Returns the seconds by the notebook's name. A notebook that fails or loses its kernel is written as far as it came,
+    and a `CifakeError` says where to look.
     """
     seconds = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -82,6 +82,14 @@ def run(folder: Path) -> dict[str, float]:
             raise CifakeError(
                 f"{path.name} stopped with {error.ename}: {error.evalue} "
                 f"It is kept as far as it came in {folder / path.name}."
+            ) from None
+        except RuntimeError as error:  # DeadKernelError, or a kernel that never answered
+            cells = sum(bool(cell.source.strip()) for cell in notebook.cells if cell.cell_type == "code")
+            raise CifakeError(
+                f"{path.name} lost its kernel in code cell {client.code_cells_executed} of {cells} ({error}). Most "
+                "often the memory ran out and the system ended the process. Close other programs or choose a smaller "
+                "profile (CIFAKE_PROFILE=sample is the smallest), then run the same command again: finished trainings "
+                f"are loaded. The notebook is kept as far as it came in {folder / path.name}."
             ) from None
         finally:
             tidy(notebook)

@@ -1,14 +1,16 @@
 """Pre-trained ResNet50 weights: the offline backbone in ``assets/``, a local file, or torchvision's ImageNet ones."""
 
+import hashlib
 import pickle
-import struct
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from cifake_utils import CifakeError, profiles, verified
 from cifake_utils.fingerprint import state_hash
@@ -67,39 +69,102 @@ def dequantise(state: StateDict) -> StateDict:
     }
 
 
-def read_file(path: Path) -> StateDict:
-    """Return the state dict in a ``.safetensors`` or ``.pth`` file; nothing in the file is executed."""
-    if not path.is_file():
-        raise CifakeError(f"CIFAKE_WEIGHTS names {path}, and there is no such file. {WAYS_TO_WEIGHTS}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, TypeError) as error:
-        raise CifakeError(
-            f"The weights in {path} can't be read as a state dict ({str(error).splitlines()[0]}). Expected a ResNet50 "
-            f"state dict, saved by safetensors (.safetensors) or torch.save (.pth). {WAYS_TO_WEIGHTS}"
-        ) from None
-
-
 WAYS_TO_WEIGHTS = (
     "Set CIFAKE_WEIGHTS to a file with a torchvision-layout ResNet50 state dict, unset it to let torchvision "
     "download IMAGENET1K_V1, or use the embedded weights with CIFAKE_PROFILE=sample."
 )
 
 
+def read_file(path: Path) -> StateDict:
+    """Return the state dict in a ``.safetensors`` or ``.pth`` file; nothing in the file is executed.
+
+    Names that a model in `torch.nn.DataParallel` gave (``module.conv1.weight``) lose their beginning. Raises
+    `CifakeError` for a file that isn't there, can't be read, holds anything else, or would have to be executed.
+    """
+    if not path.is_file():
+        what = "that is no file but a folder" if path.is_dir() else "there is no such file"
+        raise CifakeError(f"CIFAKE_WEIGHTS names {path}, and {what}. {WAYS_TO_WEIGHTS}")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no weights file can fail in any way
+        if code := re.search(r"GLOBAL (\S+)", str(error)):
+            raise CifakeError(
+                f"The weights in {path} were not loaded: the file holds more than tensors, and loading it would run "
+                f"code ({code[1]}). Expected a state dict alone, as torch.save(model.state_dict(), …) writes it. "
+                f"{WAYS_TO_WEIGHTS}"
+            ) from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:  # torch advises to execute the file
+            reason = "torch.save did not write it, or it holds more than tensors"
+        raise CifakeError(
+            f"The weights in {path} can't be read as a state dict ({reason}). Expected a ResNet50 "
+            f"state dict, saved by safetensors (.safetensors) or torch.save (.pth). {WAYS_TO_WEIGHTS}"
+        ) from None
+    return _tensors_only(state, path)
+
+
+def _tensors_only(state: object, path: Path) -> StateDict:
+    """Return what was read from ``path`` where it is a dict of names and tensors, else raise a `CifakeError`."""
+    if not isinstance(state, dict):
+        found = f"a {type(state).__name__}"
+    elif inner := [key for key, value in state.items() if isinstance(value, dict)]:
+        found = f"dicts inside a dict, called {', '.join(map(repr, inner))}; save the one with the weights alone"
+    elif odd := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
+        found = f"more than names with dense real tensors ({odd[0]!r} the first)"
+    else:
+        state = dict(state)
+        consume_prefix_in_state_dict_if_present(state, "module.")
+        return state
+    raise CifakeError(
+        f"{path} holds {found}. Expected a ResNet50 state dict alone, a dict of names and tensors as "
+        f"torch.save(model.state_dict(), …) writes it. {WAYS_TO_WEIGHTS}"
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor of real numbers with memory of its own: dense, neither quantised nor complex."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not (value.is_quantized or value.is_complex() or value.is_meta)
+    )
+
+
 def _backbone_only(state: StateDict, origin: str) -> StateDict:
-    """Return float32 copies of all but ``fc``, in torchvision's order; a `CifakeError` where keys or shapes differ."""
+    """Return float32 copies of all but ``fc``, in torchvision's order.
+
+    A counter of batches that is missing, as in files of torch before 0.4.1, becomes 0, as torch itself does it. Raises
+    `CifakeError` where other names are missing, shapes differ, or weights are integers, infinite or not a number.
+    """
     with torch.device("meta"):
         expected = torchvision.models.resnet50().state_dict()
-    expected = {name: value.shape for name, value in expected.items() if not name.startswith("fc.")}
-    wrong = [name for name in expected if name not in state or state[name].shape != expected[name]]
+    expected = {name: value for name, value in expected.items() if not name.startswith("fc.")}
+    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
+    state = {name: torch.tensor(0) for name in counters} | state
+    wrong = [name for name in expected if name not in state or state[name].shape != expected[name].shape]
     if wrong:
         raise CifakeError(
             f"{origin} does not hold a torchvision ResNet50: {len(wrong)} of {len(expected)} tensors are missing or "
             f"of another shape, {wrong[0]} the first. {WAYS_TO_WEIGHTS}"
         )
-    return {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
+    whole = [name for name in expected if name not in counters and not state[name].is_floating_point()]
+    if whole:
+        raise CifakeError(
+            f"{origin} holds {len(whole)} weights of type {state[whole[0]].dtype}, {whole[0]} the first. Expected "
+            f"floating-point numbers. {WAYS_TO_WEIGHTS}"
+        )
+    state = {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
+    infinite = [name for name, value in state.items() if not value.sum().isfinite()]  # faster than value by value
+    if infinite:
+        raise CifakeError(
+            f"{origin} holds numbers that are infinite or not a number in {len(infinite)} of {len(expected)} tensors, "
+            f"{infinite[0]} the first: a damaged file, or a training that diverged. Take another copy. "
+            f"{WAYS_TO_WEIGHTS}"
+        )
+    return state
 
 
 def load_offline() -> Weights:
@@ -126,17 +191,29 @@ def load(profile: profiles.Profile) -> Weights:
         loaded = _weights(read_file(local), local.name)
     else:
         name = "torchvision ResNet50 IMAGENET1K_V1"
-        try:
-            state = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.get_state_dict(
-                progress=True, check_hash=True, weights_only=True
-            )
-        except (OSError, RuntimeError) as error:  # no network, a refused connection, or a damaged download
-            raise CifakeError(f"{name} could not be downloaded ({error}). {WAYS_TO_WEIGHTS}") from error
-        loaded = _weights(state, name)
+        loaded = _weights(_downloaded(name), name)
     if loaded.hash not in _named:
         profile.accelerator().print(f"Pre-trained weights: {loaded.name}, hash {loaded.hash}")  # one process of several
         _named.add(loaded.hash)
     return loaded
+
+
+def _downloaded(name: str) -> StateDict:
+    """Return torchvision's IMAGENET1K_V1, from the hub's cache or downloaded into it."""
+    source = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rpartition("/")[2]
+    if kept.exists():  # torchvision checks what it downloads, but not what it finds; the name ends with the hash
+        with kept.open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest().startswith(kept.stem.rpartition("-")[2])
+        if not intact:
+            raise CifakeError(
+                f"{kept} is damaged: its SHA-256 does not begin as its name ends. Delete that file; the next run "
+                "downloads it again."
+            )
+    try:
+        return source.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a refused connection, a proxy's page, a full disk
+        raise CifakeError(f"{name} could not be downloaded to {kept} ({error}). {WAYS_TO_WEIGHTS}") from error
 
 
 def offline_metadata() -> dict[str, str]:

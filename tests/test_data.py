@@ -1,4 +1,6 @@
+import contextlib
 import json
+import random
 import sys
 import types
 
@@ -7,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cifake_utils import CifakeError, __main__, data, profiles
+from cifake_utils import CifakeError, __main__, data, profiles, records
 from tests.conftest import jpeg
 
 FULL = profiles.PROFILES["full"]
@@ -32,6 +34,22 @@ def shards(tree, folder, **options):
     for part in ("train", "test"):
         write_shard(folder / f"{part}.parquet", tree, part, **options)
     return folder
+
+
+def leave_half(folder):
+    """Leave what a killed download leaves beside the shards; the name is huggingface_hub's."""
+    half = folder / ".cache" / "huggingface" / "download" / "data" / "abc.0123.4567.incomplete"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+
+
+def write_rows(shard, paths, content=b"", **metadata):
+    """Write a shard with an image of each path, labels 0."""
+    image = [{"bytes": content, "path": path} for path in paths]
+    table = pa.table({"image": image, "label": [0] * len(paths)}).replace_schema_metadata(metadata)
+    shard.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, shard)
+    return shard
 
 
 def test_tree_becomes_stratified_tensors(tree):
@@ -76,8 +94,10 @@ def test_parquet_in_several_shards(tree, tmp_path, monkeypatch, pattern):
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, path)
     (folder / "train.parquet").unlink()
+    leave_half(folder)
     monkeypatch.setenv("CIFAKE_DATA", str(folder))
     assert data.load(FULL).hash == expected.hash
+    assert list(folder.rglob("*.incomplete"))  # a reader removes nothing
 
 
 def test_parquet_without_names_has_labels_but_no_classes(tree, tmp_path, monkeypatch):
@@ -182,6 +202,175 @@ def test_parquet_without_the_columns(tree, tmp_path, monkeypatch):
     assert "test.parquet" in text and "picture, label" in text and "Expected: image" in text
 
 
+IMAGE = {"bytes": b"", "path": "REAL/0000.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        (pa.array([b"jpeg"]), pa.array([0])),
+        (pa.array([{"bytes": "text", "path": "REAL/0000.jpg"}]), pa.array([0])),
+        (pa.array([{"bytes": b"", "path": 3}]), pa.array([0])),
+        (pa.array([{"bytes": b""}]), pa.array([0])),
+        (pa.array([[b""]]), pa.array([0])),
+        *((pa.array([IMAGE]), pa.array([label])) for label in ("REAL", 0.0, True, None, [0])),
+        (pa.array([IMAGE]), pa.array(["REAL"]).dictionary_encode()),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_parquet_with_other_types(tmp_path, image, label):
+    shard = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"image": image, "label": label}), shard)
+    image, label = (field.type for field in pq.read_schema(shard))
+    text = message(lambda: data._shard_entries(shard))
+    assert f"{shard} has an image of type {image} and a label of type {label}. Expected: image, a struct" in text
+
+
+def test_parquet_with_a_column_twice_or_without_rows(tmp_path):
+    shard = tmp_path / "train.parquet"
+    image, label = pa.array([IMAGE]), pa.array([0])
+    pq.write_table(pa.table([image, label, label], ["image", "label", "label"]), shard)
+    assert "has the columns image, label, label" in message(lambda: data._shard_entries(shard))
+    pq.write_table(pa.table({"image": image, "label": label}).slice(0, 0), shard)
+    assert f"{shard} holds no images" in message(lambda: data._shard_entries(shard))
+
+
+def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
+    shard = tmp_path / "train-1.parquet"
+    names = json.dumps({"info": {"features": {"label": {"names": ["FAKE", "REAL"]}}}})
+    write_rows(shard, ["a.jpg"], huggingface=names)
+    image = pa.array(
+        [{"path": "REAL/b.jpg", "bytes": b""}], pa.struct({"path": pa.large_string(), "bytes": pa.binary()})
+    )
+    other = tmp_path / "train-2.parquet"
+    pq.write_table(pa.table({"extra": [1.5], "label": pa.array([0], pa.int8()), "image": image}), other)
+    assert [entry.name for entry in data._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [b"{", b"\xff\xfe", b"[]", b"3", b'{"info": []}', b'{"info": {"features": {"label": {"names": [0, 1]}}}}'],
+)
+def test_broken_metadata_leave_it_to_the_paths(tmp_path, metadata):
+    shard = write_rows(tmp_path / "train.parquet", ["REAL/0000.jpg"], huggingface=metadata)
+    assert [entry.name for entry in data._shard_entries(shard)] == ["REAL/0000.jpg"]
+    write_rows(shard, [None], huggingface=metadata)
+    assert "class names REAL and FAKE in its `huggingface` metadata" in message(lambda: data._shard_entries(shard))
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", b"\xff.jpg"])
+def test_parquet_with_an_unprintable_name(tmp_path, name):
+    path = pa.array([b"REAL/" + (name.encode() if isinstance(name, str) else name)]).view(pa.string())
+    image = pa.StructArray.from_arrays([pa.array([b""]), path], ["bytes", "path"])
+    shard = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"image": image, "label": [0]}), shard)
+    text = message(lambda: data._shard_entries(shard))
+    assert str(shard) in text and text.isprintable()
+
+
+def test_the_same_name_twice(tmp_path):
+    one = write_rows(tmp_path / "train-1.parquet", ["REAL/0001.jpg", "REAL/0000.jpg"])
+    other = write_rows(tmp_path / "train-2.parquet", ["REAL/0000.jpg"])
+    text = message(lambda: data._parquet_entries([one, other]))
+    assert f"REAL/0000.jpg: {one}, row 1 (REAL/0000.jpg), and {other}, row 0" in text
+
+
+def test_any_damage_of_a_shard_is_named(tmp_path):
+    """Whatever one byte of a shard becomes, there are entries or a named error."""
+    shard = write_rows(tmp_path / "train.parquet", [f"REAL/{row:04d}.jpg" for row in range(20)], jpeg(0))
+    whole, generator = shard.read_bytes(), random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[generator.randrange(len(whole))] = generator.randrange(256)
+        shard.write_bytes(damaged)
+        with contextlib.suppress(CifakeError):
+            assert len(data._shard_entries(shard)) == 20
+
+
+def test_a_renamed_file(tree):
+    (tree / "train" / "REAL" / "0000.jpg").rename(tree / "train" / "REAL" / "0000 copy.jpg")
+    text = message(lambda: data.load(FULL))
+    assert "REAL/0000 copy.jpg" in text and "data verify" in text
+
+
+def few_images(count: int, klass: int = 0):
+    names = [f"{data.LABELS[row % 2]}/{row}.jpg" for row in range(count)]
+    return data.ImageSet(
+        torch.zeros(count, 3, 32, 32, dtype=torch.uint8), torch.arange(count) % 2, torch.full((count,), klass), names
+    )
+
+
+def test_too_few_images_to_divide():
+    for count in (0, 1, 2, 3):
+        assert f"{count} images of {min(count, 2)} kinds" in message(lambda count=count: data.split(few_images(count)))
+    assert [len(part) for part in data.split(few_images(20, data.UNKNOWN_CLASS))] == [16, 4]
+    assert data._smaller(few_images(4), 4).names == few_images(4).names
+    for size in (0, 3, 5):
+        assert "4 images of 2 kinds" in message(lambda size=size: data._smaller(few_images(4), size))
+
+
+@pytest.mark.parametrize("lost", ["train", "train/REAL", "tarin", "..", "archive.zip"])
+@pytest.mark.parametrize("kind", ["tree", "shards"])
+def test_a_folder_near_the_right_one(tmp_path, monkeypatch, lost, kind):
+    right = tmp_path / "above" / "cifake"
+    (right / "train" / "REAL").mkdir(parents=True)
+    (right / "archive.zip").touch()
+    if kind == "shards":
+        (right / "train" / "REAL").rmdir()
+        (right / "train.parquet").touch()
+        (right / "test.parquet").touch()
+    monkeypatch.setenv("CIFAKE_DATA", str((right / lost).resolve()))
+    if (kind, lost) == ("shards", ".."):
+        assert data._shards(data.find())  # shards are found at any depth
+    else:
+        assert f"CIFAKE lies in {right}: name that folder." in message(lambda: data.entries(data.find()))
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t"])
+def test_an_empty_variable_is_an_unset_one(runs, monkeypatch, value):
+    for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "CIFAKE_PROFILE"):
+        monkeypatch.setenv(variable, value)
+    assert profiles.active().name == "sample" and profiles.folder_from("CIFAKE_WEIGHTS") is None
+    assert str(runs / "cifake") in message(lambda: data.load(FULL))
+
+
+def test_surrounding_spaces_are_no_part_of_a_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAKE_PROFILE", "full ")  # what `set CIFAKE_PROFILE=full && …` leaves on Windows
+    monkeypatch.setenv("CIFAKE_DATA", f" {tmp_path} ")
+    assert profiles.active().name == "full" and profiles.folder_from("CIFAKE_DATA") == tmp_path
+
+
+def test_another_cifake_than_the_published_one_is_told(tree, monkeypatch, capsys):
+    monkeypatch.setattr(data, "_told", set())
+    digest = data.load(FULL).hash
+    (line,) = capsys.readouterr().out.splitlines()
+    assert digest in line and data.MANIFEST_HASH in line
+    data.load(FULL)
+    assert not capsys.readouterr().out
+    assert data.verify(tree) == [line]
+    monkeypatch.setattr(data, "MANIFEST_HASH", digest)
+    monkeypatch.setattr(data, "_told", set())
+    data.load(FULL)
+    assert not capsys.readouterr().out
+    assert data.verify(tree) == []
+
+
+def test_command_line_fetch_verifies_what_has_arrived(tree, monkeypatch, capsys):
+    monkeypatch.setattr(data, "fetch", lambda source: tree)
+    assert __main__.main(["data", "fetch"]) == 1
+    assert data.MANIFEST_HASH in capsys.readouterr().out
+    monkeypatch.setattr(data, "_not_published", lambda digest: [])
+    assert __main__.main(["data", "fetch"]) == 0
+    assert f"{tree}: " in capsys.readouterr().out
+
+
+def test_reference_results_are_of_the_published_cifake():
+    hashes = {
+        json.loads(path.read_text(encoding="utf-8"))["data_hash"] for path in records.REFERENCE.glob("*-seed*.json")
+    }
+    assert hashes == {data.MANIFEST_HASH}
+
+
 def test_labels_that_cannot_be_told(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", names=None, paths=False)))
     text = message(lambda: data.load(FULL))
@@ -212,6 +401,9 @@ def test_half_finished_downloads(tree, tmp_path, monkeypatch):
     (folder / "abc.incomplete").touch()
     text = message(lambda: data.load(FULL))
     assert "abc.incomplete" in text and "data fetch" in text
+
+    (folder / "train-00000-of-00002.parquet").unlink()
+    assert "0 of 1 parquet shards of the train part" in message(lambda: data.load(FULL))
 
 
 def test_too_few_images(tree):
@@ -248,29 +440,95 @@ def test_fetch_says_what_happened_and_where_it_goes_on(runs, monkeypatch):
     assert "ConnectionError: no route" in text and str(data.download_folder()) in text
 
 
-def test_fetch_asks_the_hub_for_the_shards(runs, monkeypatch):
+def fake_hub(monkeypatch, arrives):
+    """Let ``arrives(folder)`` fill the folder in place of a download; return what the hub was asked for."""
     import huggingface_hub
 
     asked = {}
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda repo, **options: asked.update(repo=repo, **options)
-    )
-    assert data.fetch() == runs / "cifake"
+
+    def download(repo, **options):
+        asked.update(repo=repo, **options)
+        arrives(options["local_dir"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return asked
+
+
+def test_fetch_asks_the_hub_for_one_revision_and_clears_what_earlier_ones_left(runs, monkeypatch):
+    def arrive(folder):
+        for part in ("train", "test"):
+            write_rows(folder / "data" / f"{part}-00000-of-00001.parquet", ["REAL/0000.jpg"])
+
+    folder = runs / "cifake"
+    asked = fake_hub(monkeypatch, arrive)
+    leave_half(folder)
+    (folder / "train" / "REAL").mkdir(parents=True)  # a tree of which the rest never arrived
+    assert data.fetch() == folder
     assert asked["repo"] == "dragonintelligence/CIFAKE-image-dataset" and asked["repo_type"] == "dataset"
-    assert asked["local_dir"] == runs / "cifake" and asked["allow_patterns"] == ["*.parquet"]
+    assert asked["local_dir"] == folder and asked["allow_patterns"] == ["*.parquet"]
+    assert asked["revision"] == data.REVISION
+    assert not list(folder.rglob("*.incomplete"))
+    assert [len(items) for items in data.entries(folder).values()] == [1, 1]
+
+
+def test_fetch_takes_the_newest_revision_where_the_pinned_one_is_gone(runs, monkeypatch, capsys):
+    import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    asked = []
+
+    def download(repo, **options):
+        asked.append(options.get("revision"))
+        if len(asked) == 1:
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its arguments vary from version to version
+        for part in ("train", "test"):
+            write_rows(options["local_dir"] / f"{part}.parquet", ["REAL/0000.jpg"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    data.fetch()
+    assert asked == [data.REVISION, None] and "its newest one is downloaded" in capsys.readouterr().out
+
+
+def test_fetch_that_brings_only_a_part_says_so_and_clears_nothing(runs, monkeypatch):
+    fake_hub(monkeypatch, lambda folder: write_rows(folder / "test.parquet", ["REAL/0000.jpg"]))
+    leave_half(runs / "cifake")
+    assert "0 of 1 parquet shards of the train part" in message(data.fetch)
+    assert list(runs.rglob("*.incomplete"))
+
+
+def test_fetch_from_nowhere_known():
+    assert message(lambda: data.fetch("x")) == "There is no source 'x' of CIFAKE. Choose one of: huggingface, kaggle."
 
 
 def test_kaggle_needs_its_package_and_fills_the_same_folder(runs, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it were not installed
     assert "pip install kagglehub" in message(lambda: data.fetch("kaggle"))
-    asked = {}
-    hub = types.SimpleNamespace(dataset_download=lambda name, **options: asked.update(name=name, **options))
-    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    calls = []
+    (runs / "cifake" / "kept").touch()
+
+    def download(name, **options):
+        calls.append((name, options))
+        if len(calls) == 1:
+            raise FileExistsError("output_dir is not empty")  # what kagglehub says after an interruption
+        assert (runs / "cifake" / "kept").exists()
+        (runs / "cifake-kaggle").mkdir()
+        return options["output_dir"]
+
+    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=download))
     assert data.fetch("kaggle") == runs / "cifake"
-    assert asked == {
-        "name": "birdy654/cifake-real-and-ai-generated-synthetic-images",
-        "output_dir": str(runs / "cifake"),
-    }
+    dataset, options = (
+        "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3",
+        {"output_dir": str(runs / "cifake-kaggle")},
+    )
+    assert calls == [(dataset, options), (dataset, options | {"force_download": True})]
+    assert [path.name for path in runs.iterdir()] == ["cifake"] and not list((runs / "cifake").iterdir())
+
+
+def test_kaggle_on_a_machine_that_has_it_elsewhere(runs, monkeypatch):
+    hub = types.SimpleNamespace(dataset_download=lambda name, **options: "/kaggle/input/cifake")
+    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    text = message(lambda: data.fetch("kaggle"))
+    assert "cifake" in text and "Set CIFAKE_DATA to that folder" in text
 
 
 def test_command_line_prints_one_paragraph(tree, monkeypatch, capsys):

@@ -1,7 +1,10 @@
 import csv
 import json
 
-from cifake_utils import experiments, profiles, records, series
+import nbformat
+import pytest
+
+from cifake_utils import CifakeError, experiments, profiles, records, series
 from cifake_utils.__main__ import main
 
 
@@ -18,3 +21,15 @@ def test_run_leaves_a_table_a_figure_and_its_timings(runs, monkeypatch, capsys):
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
         assert [row["run"] for row in csv.DictReader(file)] == [run.name]
     assert "0.8123" in capsys.readouterr().out
+
+
+def test_a_notebook_whose_kernel_dies_is_named_and_kept(tmp_path, monkeypatch):
+    cells = [nbformat.v4.new_code_cell(source) for source in ("6 * 7", "import os; os._exit(1)", "8")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
+    monkeypatch.setattr(series, "NOTEBOOKS", tmp_path)
+    with pytest.raises(CifakeError) as caught:
+        series.run(tmp_path / "executed")
+    kept = tmp_path / "executed" / "dies.ipynb"
+    assert "dies.ipynb lost its kernel in code cell 2 of 3" in str(caught.value)
+    assert "memory" in str(caught.value) and str(kept) in str(caught.value)
+    assert nbformat.read(kept, as_version=4).cells[0].outputs[0].data["text/plain"] == "42"

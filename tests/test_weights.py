@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 import torchvision
@@ -6,6 +8,16 @@ from safetensors.torch import save_file
 from cifake_utils import CifakeError, fingerprint, profiles, weights
 
 FULL = profiles.PROFILES["full"]
+
+
+def save(state, path):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+
+
+def refusal(call) -> str:
+    with pytest.raises(CifakeError) as caught:
+        call()
+    return str(caught.value)
 
 
 def test_quantised_weights_come_back_within_half_a_step():
@@ -36,30 +48,124 @@ def test_offline_backbone_says_what_it_is_once(capsys, monkeypatch):
 def test_local_file(tmp_path, monkeypatch, suffix):
     state = torchvision.models.resnet50().half().state_dict()
     path = tmp_path / f"local{suffix}"
-    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    save(state, path)
     monkeypatch.setenv("CIFAKE_WEIGHTS", str(path))
     loaded = weights.load(FULL)
     assert loaded.name == path.name and "fc.weight" not in loaded.state
     assert torch.equal(loaded.state["conv1.weight"], state["conv1.weight"].float())
 
 
+class Runs:
+    """What runs a command when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("echo this must not run",)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("content", [None, b"", b"this is text\n" * 20, b"<!DOCTYPE html>", bytes(2000), "a folder"])
+def test_no_weights_file(tmp_path, suffix, content):
+    path = tmp_path / f"bad{suffix}"
+    if content == "a folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    text = refusal(lambda: weights.read_file(path))
+    reason = {None: "no such file", "a folder": "a folder"}.get(content, "can't be read as a state dict (")
+    assert reason in text and str(path) in text and "CIFAKE_PROFILE=sample" in text and "weights_only" not in text
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_truncated_file(tmp_path, suffix, share):
+    path = tmp_path / f"half{suffix}"
+    save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert f"{path} can't be read as a state dict (" in refusal(lambda: weights.read_file(path))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "no such file"), (b"junk", "can't be read"), ({"a": torch.ones(1)}, "conv1.weight"), (3, "can't be read")],
+    [
+        (3, "holds a int."),
+        ([torch.ones(1)], "holds a list."),
+        (torch.ones(1), "holds a Tensor."),
+        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "called 'state_dict'; save the one with the weights alone"),
+        ({"conv1.weight": 1.5}, "('conv1.weight' the first)"),
+        ({1: torch.ones(1)}, "(1 the first)"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, "dense real tensors ('a' the first)"),
+        ({"a": torch.ones(2).to_sparse()}, "dense real tensors ('a' the first)"),
+        ({"a": torch.ones(2, device="meta")}, "dense real tensors ('a' the first)"),
+        ({"a": Runs()}, ".system)"),
+        (torch.nn.Linear(1, 1), "(torch.nn.modules.linear.Linear)"),
+    ],
+    ids=lambda value: type(value).__name__,
 )
-def test_bad_local_file(tmp_path, monkeypatch, content, reason):
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_pickle_of_something_else(tmp_path, capfd, content, reason):
     path = tmp_path / "bad.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content:
-        torch.save(content, path)
+    torch.save(content, path)
+    text = refusal(lambda: weights.read_file(path))
+    assert str(path) in text and reason in text and "weights_only" not in text
+    assert "this must not run" not in capfd.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(torch, "quantize_per_tensor"), reason="this torch has no quantised tensors")
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_tensors(tmp_path):
+    torch.save({"a": torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.qint8)}, tmp_path / "bad.pth")
+    assert "dense real tensors ('a' the first)" in refusal(lambda: weights.read_file(tmp_path / "bad.pth"))
+
+
+@pytest.fixture(scope="module")
+def resnet50():
+    """A ResNet50's state dict."""
+    return torchvision.models.resnet50().state_dict()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("conv1.weight", None, "conv1.weight the first"),
+        ("conv1.weight", torch.zeros(64, 3, 3, 3), "conv1.weight the first"),
+        ("layer1.0.bn1.weight", torch.ones(64, dtype=torch.int32), "1 weights of type torch.int32"),
+        ("layer1.0.bn1.weight", torch.ones(64) * float("nan"), "in 1 of 318 tensors, layer1.0.bn1.weight"),
+        ("layer1.0.bn1.weight", torch.full((64,), 1e300, dtype=torch.float64), "infinite or not a number"),
+    ],
+    ids=["missing", "shape", "integers", "NaN", "beyond float32"],
+)
+def test_resnet50_that_cannot_work(tmp_path, monkeypatch, resnet50, suffix, name, value, reason):
+    state = {key: kept for key, kept in (resnet50 | {name: value}).items() if kept is not None}
+    path = tmp_path / f"bad{suffix}"
+    save(state, path)
     monkeypatch.setenv("CIFAKE_WEIGHTS", str(path))
-    with pytest.raises(CifakeError) as caught:
-        weights.load(FULL)
-    assert reason in str(caught.value) and "CIFAKE_PROFILE=sample" in str(caught.value)
+    text = refusal(lambda: weights.load(FULL))
+    assert path.name in text and reason in text and "CIFAKE_PROFILE=sample" in text
 
 
-def test_no_weights_and_no_network_names_both_ways_out(monkeypatch):
+def test_old_torch_and_data_parallel_are_taken(tmp_path, monkeypatch, resnet50):
+    old = {f"module.{name}": value for name, value in resnet50.items() if not name.endswith("num_batches_tracked")}
+    save(old, tmp_path / "old.pth")
+    monkeypatch.setenv("CIFAKE_WEIGHTS", str(tmp_path / "old.pth"))
+    loaded = weights.load(FULL)
+    assert loaded.hash == weights._weights(resnet50, "new").hash
+    torchvision.models.resnet50(num_classes=1).load_state_dict(loaded.state, strict=False)
+
+
+def test_damaged_download_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("CIFAKE_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half of it")
+    assert refusal(lambda: weights.load(FULL)).startswith(f"{file} is damaged")
+
+
+def test_no_weights_and_no_network_names_both_ways_out(tmp_path, monkeypatch):
+    monkeypatch.delenv("CIFAKE_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
     def refuse(*_args, **_kwargs):
         raise OSError("network is unreachable")
 
