@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import parse_flag_from_env
 
 from cifake_utils import CifakeError
@@ -86,22 +87,16 @@ class Profile:
         state = PartialState(cpu=cpu)
         device = torch.device("cpu") if cpu else state.default_device
         precision = _precision(device)
+        kept = AcceleratorState().mixed_precision if is_initialized() else precision
+        if (state.device.type, kept) != (device.type, precision):
+            raise CifakeError(
+                f"The profile {self.name} computes on the device {device.type} with precision {precision}, but this "
+                f"process has begun on {state.device.type} with {kept}, and accelerate keeps both for the life of a "
+                "process. Start a new process; in a notebook, restart the kernel."
+            )
         torch.backends.cudnn.benchmark = device.type == "cuda"  # batches have one shape, the last of an epoch excepted
         one_copy = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # of the gradients, not two
-        try:
-            accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
-        except ValueError as error:
-            raise self._fixed_before(device, precision) from error
-        if accelerator.device.type != device.type:
-            raise self._fixed_before(device, precision)
-        return accelerator
-
-    def _fixed_before(self, device: torch.device, precision: str) -> CifakeError:
-        return CifakeError(
-            f"The profile {self.name} computes on the device {device.type} with precision {precision}, but this "
-            "process has begun with another one, and accelerate keeps both for the life of a process. Start a new "
-            "process; in a notebook, restart the kernel."
-        )
+        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
 
 
 def precisions(device: torch.device) -> list[str]:

@@ -105,8 +105,8 @@ def fit(
         terms. The module's parameters learn too.
     checkpoint : Path, optional
         File that holds where the run stands, rewritten after every epoch. If it is there and was written by the same
-        call (start weights, images, settings), training goes on from it and ends as if it had never been stopped.
-        The caller deletes it.
+        call (start weights, images, settings), training goes on from it and ends as if it had never been stopped (on
+        a GPU up to rounding, since each process chooses kernels anew). The caller deletes it.
 
     Raises
     ------
