@@ -125,12 +125,12 @@ def growth(document: dict) -> str:
         rows.append([f"{row['size']:,}", *(short(row["seconds"][stage]) for stage in stages), *map(megabytes, sizes)])
     outcomes = "; ".join(f"{name}: {outcome}" for name, outcome in document["limited"].items())
     checks = {what: [row["checks"][what] for row in document["sizes"]] for what in ("images", "features")}
-    shares = {what: max(row["check"] / row["read"] for row in found) for what, found in checks.items()}
-    most = {what: 1000 * found[-1]["check"] for what, found in checks.items()}
+    shares = {what: max(row["checked"] / row["unchecked"] - 1 for row in found) for what, found in checks.items()}
+    read = {what: short(found[-1]["unchecked"]) for what, found in checks.items()}
     return (
-        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. Of the most images that takes "
-        f"{short(most['images'])} ms, of their features {short(most['features'])} ms: at any size at most "
-        f"{shares['images']:.0%} and {shares['features']:.0%} of the time to read the same bytes into memory once.\n\n"
+        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. Mapping the most images and reading "
+        f"all of them once in batches takes {read['images']} s without that, their features {read['features']} s. "
+        f"The check adds at most {shares['images']:.0%} and {shares['features']:.0%} at any size.\n\n"
         f"An epoch on the most images, with no more than {megabytes(document['limit'])} to "
         f"allocate (`RLIMIT_DATA`), features {outcomes}."
     )

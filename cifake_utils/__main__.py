@@ -23,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
 
     data_parser = commands.add_parser("data", help="download, check or describe CIFAKE")
     actions = data_parser.add_subparsers(dest="action", required=True, parser_class=with_profile)
-    fetch = actions.add_parser("fetch", help="download CIFAKE and check it; shards that have arrived stay")
+    fetch = actions.add_parser("fetch", help="download CIFAKE and verify it; run it again after an interruption")
     fetch.add_argument("--source", choices=("huggingface", "kaggle"), default="huggingface")
-    actions.add_parser("verify", help="check counts and every file of CIFAKE")
+    actions.add_parser("verify", help="check the number of images, every file and the manifest hash")
     actions.add_parser("info", help="images per split, label and object class of the active profile")
 
     run = commands.add_parser("run", help="run every notebook in the active profile")
@@ -60,7 +60,9 @@ def run_data(action: str, source: str | None) -> int:
         return 0
     folder = data.fetch(source) if action == "fetch" else data.find()
     problems = data.verify(folder)
-    print("\n".join(problems) or f"{folder}: 120,000 images, all of them sound, those of the reference results")
+    print(
+        "\n".join(problems) or f"{folder}: all 120,000 images can be read, and they are those of the reference results"
+    )
     return int(bool(problems))
 
 
@@ -124,7 +126,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (OSError, SafetensorError) as error:  # of a disk or a folder; all that the package writes goes by files.py
         path = getattr(error, "filename", None) or profiles.runs_folder()
-        print_error(str(cannot_write(path, error) or f"{error}. The next run goes on from what was complete before."))
+        print_error(
+            str(
+                cannot_write(path, error)
+                or f"The system reported an error: {error}. Finished files are kept; run the same command again."
+            )
+        )
         return 1
     return 0
 

@@ -134,7 +134,7 @@ def _meant(folder: Path) -> str:
     """Return a sentence that names the folder with CIFAKE up to two levels above this one or one below, if any."""
     for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
         if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in OFFICIAL_COUNTS):
-            return f" CIFAKE lies in {place}: name that folder."
+            return f" CIFAKE is in {place}: set CIFAKE_DATA to that folder."
     return ""
 
 
@@ -275,10 +275,15 @@ def _shard_entries(shard: Path) -> list[Entry]:
         folder, _, file = path.replace("\\", "/").rpartition("/")
         claims |= {folder.rpartition("/")[2].upper()} & set(LABELS)
         if len(claims) != 1:
-            what = "its class name and its folder disagree" if claims else "neither says which is REAL"
+            what = (
+                "its class name and its folder disagree"
+                if claims
+                else "neither a class name nor a folder says REAL or FAKE"
+            )
             raise CifakeError(
-                f"The label {label} of {origin} can't be told: {what}. A shard needs class names REAL and FAKE in "
-                f"its `huggingface` metadata, or image paths like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
+                f"{origin} has the label {label}, but whether that is REAL or FAKE is not known: {what}. "
+                "A shard needs class names REAL and FAKE in its `huggingface` metadata, or image paths like "
+                f"REAL/0000.jpg. {WAYS_TO_CIFAKE}"
             )
         found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
     return found
@@ -377,7 +382,7 @@ def _read(found: list[Entry], part: str) -> ImageSet:
         if isinstance(result, str):
             raise CifakeError(
                 f"{entry.origin} {result}. Nothing was loaded. Replace the file (`python -m cifake_utils data "
-                "fetch` downloads CIFAKE anew), and see all such files with `python -m cifake_utils data verify`."
+                "fetch` downloads CIFAKE), and see all such files with `python -m cifake_utils data verify`."
             )
         pixels[row] = result
     return _image_set(found, pixels)
@@ -509,7 +514,7 @@ def _decoded_splits(source: Path, official: bool) -> dict[str, ImageSet]:
             raise CifakeError(
                 f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
                 "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
-                "`python -m cifake_utils data fetch` downloads the rest."
+                "`python -m cifake_utils data fetch` downloads CIFAKE."
             )
     parts = {part: _read(items, part) for part, items in found.items()}
     train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
@@ -571,9 +576,12 @@ def fetch(source: str = "huggingface") -> Path:
         raise
     except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
         other = next(name for name in DOWNLOADS if name != source)
+        kept = (
+            f"Shards that arrived whole stay in {folder}." if source == "huggingface" else f"{folder} was not changed."
+        )
         raise CifakeError(
-            f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). What has arrived is in "
-            f"{folder}. Run the same command again, or `python -m cifake_utils data fetch --source {other}`. "
+            f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). {kept} "
+            f"Run the same command again, or `python -m cifake_utils data fetch --source {other}`. "
             f"{WAYS_TO_CIFAKE}"
         ) from error
     return folder
@@ -660,7 +668,8 @@ def _not_published(digest: str) -> list[str]:
         return []
     return [
         f"This CIFAKE is not the one that the reference results were measured on: its manifest hash is {digest}, "
-        f"theirs {MANIFEST_HASH}. Other names, or images that were encoded anew? Expect other scores."
+        f"theirs {MANIFEST_HASH}. Its file names or its pixels differ, so scores on it "
+        "can't be compared exactly with those results."
     ]
 
 

@@ -28,7 +28,9 @@ def _probabilities(values: np.ndarray) -> np.ndarray:
     """Return probabilities as float64; a `ValueError` where they are none."""
     p = np.asarray(values, np.float64)
     if not p.size or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("probabilities must lie between 0 and 1, there must be some, and none may be NaN")
+        raise ValueError(
+            "probabilities must lie between 0 and 1, and there must be some; found none, a NaN or another number"
+        )
     return p
 
 
@@ -100,7 +102,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
 def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of an accuracy, 0 to 1, measured on ``count`` images; else a `ValueError`."""
     if not (0 <= accuracy <= 1 and count >= 1):
-        raise ValueError(f"an accuracy of {accuracy} on {count} images; expected 0 to 1, on at least one image")
+        raise ValueError(f"the accuracy is {accuracy} on {count} images; expected 0 to 1 on at least one image")
     interval = binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -206,8 +208,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x
     if np.abs(found - LOG_TEMPERATURES).min() < 1e-3:
         warnings.warn(
-            f"The log loss is lowest at a temperature of {np.exp(found):.3g}, the end of the range that was searched: "
-            "these images have no best temperature.",
+            f"The best temperature found is {np.exp(found):.3g}, at the end of the searched range (0.05 to 20). The "
+            "best one may lie outside. This happens where every image is classified correctly.",
             stacklevel=2,
         )
     return float(np.exp(found))
@@ -219,6 +221,6 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
     A `ValueError` for probabilities outside 0 to 1 or not numbers, and for a temperature not above 0 or infinite.
     """
     if not 0 < temperature < np.inf:
-        raise ValueError(f"a temperature of {temperature}; expected one above 0, and finite")
+        raise ValueError(f"the temperature is {temperature}; expected a finite number above 0")
     p = _probabilities(probabilities).clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
     return expit(logit(p) / temperature)

@@ -237,12 +237,13 @@ def train_or_load(
     made_from = recipe(name, seed, profile, cifake.hash, start.hash, accelerator)
     path = profile.runs / f"{name}-seed{seed}.json"
     unfinished = profile.runs / "unfinished" / f"{path.stem}.safetensors"
-    record = agreed(_finished(path, made_from), accelerator)
-    if record is None or can_be_removed(unfinished):
+    found = _finished(path, made_from, say=accelerator.is_main_process), can_be_removed(unfinished)
+    record, is_left = agreed(found, accelerator)
+    if record is None or is_left:
         with locked(unfinished.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the run
-            record = agreed(_finished(path, made_from, say=accelerator.is_main_process), accelerator)
+            record = agreed(_finished(path, made_from), accelerator)
             if record is None:
-                return _trained(made_from, path, unfinished, name, seed, profile, cifake, start, accelerator)
+                return _train_and_keep(made_from, path, unfinished, name, seed, profile, cifake, start, accelerator)
             if accelerator.is_main_process:
                 unfinished.unlink(missing_ok=True)  # of a process that was killed after it had finished the run
     return _load(record, path, start), record
@@ -256,12 +257,20 @@ def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record 
     if missing:
         reason = f"{missing[0]}, which belongs to it, is missing"
     elif record.recipe != made_from:
-        reason = f"it differs in {', '.join(differences(record.recipe, made_from))}"
+        reason = f"its recipe differs in {_list(differences(record.recipe, made_from))}"
     else:
         return record
     if say:
-        print(f"{path} is not the run that was asked for: {reason}. A new training will take its place.")
+        print(
+            f"{path} is not loaded: {reason}. The model is trained again, and its files replace these. To keep them, "
+            "stop now and copy them elsewhere."
+        )
     return None
+
+
+def _list(found: dict[str, tuple]) -> str:
+    """Return what `differences` found as text: each name with both values."""
+    return ", ".join(f"{name} (that run: {there!r}, a new run: {here!r})" for name, (there, here) in found.items())
 
 
 def _read_with_files(path: Path) -> tuple[records.Record | None, list[Path]]:
@@ -287,17 +296,17 @@ def _load(record: records.Record, path: Path, start: Weights) -> models.Detector
     weights_file, frozen_part = path.with_suffix(".safetensors"), _frozen_part(record)
     backbone = rotation.load(record.recipe["pretext"])[0] if frozen_part else start
     if frozen_part and backbone.hash != record.checksums["backbone"]:
-        raise verified.DamagedFile(path, f"{frozen_part[0]} is not the backbone that this model was trained on")
+        raise verified.DamagedFile(path, f"its model was trained on another backbone than the one in {frozen_part[0]}")
     model = models.build(_experiment(record.model).model or record.model, record.profile, record.seed, backbone)
     learned, _ = verified.load_tensors(weights_file, expected=record.checksums["safetensors"])
     if learned.keys() != model.learned_state().keys():
         wrong = sorted(learned.keys() ^ model.learned_state().keys())
-        raise verified.DamagedFile(weights_file, f"it lacks, or has too much, {', '.join(wrong[:3])}")
+        raise verified.DamagedFile(weights_file, f"its tensors are not those of this model, such as {wrong[0]}")
     model.load_state_dict(model.state_dict() | learned)
     return model.eval()
 
 
-def _trained(
+def _train_and_keep(
     made_from: dict,
     path: Path,
     unfinished: Path,
@@ -344,7 +353,7 @@ def finished(profile: str | profiles.Profile | None = None) -> list[records.Reco
     return [record for record, others in runs if not others]
 
 
-def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, list[str]]], dict[str, Weights]]:
+def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, dict]], dict[str, Weights]]:
     """Return all runs of a profile that are whole, with what they differ in from what would be trained now.
 
     And the weights, by name of the model, that these models start from.
@@ -361,8 +370,8 @@ def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, list[st
     compared = []
     for record in runs:
         wanted = recipe(record.model, record.seed, profile, data_hash, starts[record.model].hash, accelerator)
-        others = [name for name in differences(record.recipe, wanted) if "computation." not in name]
-        compared.append((record, others))
+        others = differences(record.recipe, wanted).items()
+        compared.append((record, {name: values for name, values in others if "computation." not in name}))
     return compared, starts
 
 
@@ -396,7 +405,7 @@ def trained(
     return _load(best, profile.runs / f"{best.name}.json", starts[best.model]), best
 
 
-def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, list[str]]]) -> str:
+def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, dict]]) -> str:
     """Return why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
     what = f"no finished run of {name}" if name else "no trained model"
@@ -408,7 +417,7 @@ def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[recor
         record, names = others[0]
         return (
             f"{where} What is there was trained on other data, from other weights or with other settings than the "
-            f"profile's: {record.name} differs in {', '.join(names)}. Train one with {command}."
+            f"profile's: {record.name} differs in {_list(names)}. Train one with {command}."
         )
     if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
         return f"{where} There are records, but without the trained weights beside them. Train one with {command}."

@@ -5,6 +5,7 @@ features of the image or its mirror image trains exactly as behind the backbone 
 """
 
 import copy
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+import xxhash
 from accelerate import Accelerator
 from torch import nn
 
@@ -24,6 +26,7 @@ from cifake_utils.fractal import FractalDimension
 from cifake_utils.models import STATISTICS, Backbone, Maps
 
 BATCH_SIZE = 125  # the maps of more don't stay in a CPU's cache: 500 take a tenth more time
+HEADER = 4096  # more bytes than the header of a NumPy file has here
 CHECKSUMS = "checksums.json"  # of the features in a folder, by file name
 THRESHOLD_IMAGES = 2_000  # training images that thresholds are taken from; each gives 64 or more values a channel
 
@@ -65,7 +68,7 @@ def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerat
     path = folder / f"thresholds-{recipe_hash(recipe)}.safetensors"
     if not agreed(verified.is_whole(path), accelerator):
         with locked(folder / "lock", accelerator):  # a second job waits here and then finds the file
-            if accelerator.is_main_process and not verified.is_whole(path, say="are taken"):
+            if accelerator.is_main_process and not verified.is_whole(path, say="The thresholds are computed again."):
                 clear_leftovers(folder)
                 _fit(statistics, backbone, cifake.train, accelerator)
                 verified.save_tensors(path, statistics.state_dict())
@@ -102,36 +105,47 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
         for name, tap in statistics.items()
     }
     wanted = {(split, name): files[split, name] for split in cifake.splits for name in names}
-    if agreed(_missing(wanted), accelerator):
+    found = _whole(wanted)
+    if agreed(len(found) < len(wanted), accelerator):
         with locked(folder / "lock", accelerator):  # a second job waits here and then finds the files
             if accelerator.is_main_process:
                 clear_leftovers(folder)
-            missing = agreed(_missing(files, say=accelerator.is_main_process), accelerator)
+            there = agreed(list(_whole(files, say=accelerator.is_main_process)), accelerator)
             for split, images in cifake.splits.items():
-                paths = {name: files[split, name] for name in statistics if (split, name) in missing}
+                paths = {name: files[split, name] for name in statistics if (split, name) not in there}
                 if paths:
                     _compute(backbone, statistics, images, paths, accelerator, split)
-    found = {split: [_mapped(files[split, name]) for name in names] for split in cifake.splits}
-    return {split: torch.cat(values, 2) if len(values) > 1 else values[0] for split, values in found.items()}
+        found = _whole(wanted)
+    values = {split: [found[split, name] for name in names] for split in cifake.splits}
+    return {split: torch.cat(parts, 2) if len(parts) > 1 else parts[0] for split, parts in values.items()}
 
 
-def _mapped(path: Path) -> torch.Tensor:
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
-
-
-def _missing(files: dict[tuple[str, str], Path], say: bool = False) -> list[tuple[str, str]]:
-    """Return the keys of files that are not there or not what was written, with ``say`` a line of each of the latter.
-
-    Reading a file's bytes for its checksum takes a fraction of the time that an epoch needs to read its rows.
-    """
-    checksums, missing = _checksums(next(iter(files.values())).parent), []
+def _whole(files: dict[tuple[str, str], Path], say: bool = False) -> dict[tuple[str, str], torch.Tensor]:
+    """Return, by their keys, the features whose files are what was written; ``say`` a line of each that is not."""
+    checksums, found = _checksums(next(iter(files.values())).parent), {}
     for key, path in files.items():
-        there = path.exists()
-        if not there or checksums.get(path.name) != verified.file_checksum(path):
-            missing.append(key)
-            if there and say:
-                print(f"{path} is not what was written there: the features are computed again.")
-    return missing
+        values = mapped(path, checksums.get(path.name))
+        if values is not None:
+            found[key] = values
+        elif say and path.exists():
+            print(f"{path} does not match its checksum in {CHECKSUMS}, or has none there. It is computed again.")
+    return found
+
+
+def mapped(path: Path, checksum: str | None) -> torch.Tensor | None:
+    """Return the features in a file, mapped; None where there is no such file or its checksum is another one.
+
+    The bytes are looked at where they are used later, so that they are brought into memory once.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return None
+    content = np.memmap(path, np.uint8, "c")
+    if xxhash.xxh3_128(content).hexdigest() != checksum:
+        return None
+    head = io.BytesIO(content[:HEADER])
+    np.lib.format.read_magic(head)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+    return torch.from_numpy(content[head.tell() :].view(dtype).reshape(shape))
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -78,14 +78,14 @@ def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeEr
     if isinstance(error, SafetensorError):
         reason = str(error)
     else:
-        reason = "a file is in its way" if error.errno in IN_THE_WAY else error.strerror
+        reason = "a file lies where a folder is needed" if error.errno in IN_THE_WAY else error.strerror
     return _refused(path, reason, "Free some space on that disk, or choose" if full else "Choose")
 
 
 def _refused(path: Path | str, reason: str, remedy: str = "Choose") -> CifakeError:
     return CifakeError(
-        f"{path} can't be written: {reason}. {remedy} a folder that you may write to: CIFAKE_RUNS names the one for "
-        "caches and runs. What was complete before is still there, and the next run goes on from it."
+        f"{path} can't be written: {reason}. {remedy} a folder that you may write to. CIFAKE_RUNS sets the one for "
+        "caches and runs, and `predict --output` the one for pictures. Finished files are kept."
     )
 
 

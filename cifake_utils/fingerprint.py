@@ -39,13 +39,13 @@ def _tensor(value: object) -> list:
     return [str(value.dtype), list(value.shape), xxhash.xxh3_128(tensor_bytes(value)).hexdigest()]
 
 
-def differences(first: dict, second: dict, inside: str = "") -> list[str]:
-    """Return the names of what differs between two recipes, such as ``"training.learning_rate"``."""
-    found = []
+def differences(first: dict, second: dict, inside: str = "") -> dict[str, tuple]:
+    """Return what differs between two recipes: both values, by a name such as ``"training.learning_rate"``."""
+    found = {}
     for key in sorted(first.keys() | second.keys()):
         one, other = first.get(key), second.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += differences(one, other, f"{inside}{key}.")
+            found |= differences(one, other, f"{inside}{key}.")
         elif one != other:
-            found.append(f"{inside}{key}")
+            found[f"{inside}{key}"] = (one, other)
     return found

@@ -32,7 +32,7 @@ def _whole_numbers(values: Sequence[int], what: str, least: int, most: float = i
     if len(whole) < max(count, len(given)):
         end = "up" if most == inf else f"to {most}"
         raise CifakeError(
-            f"Found {what} {values!r}. Expected whole numbers from {least} {end}, at least {count} and none twice."
+            f"Found {what} {values!r}. Expected whole numbers from {least} {end}, {count} or more of them, none twice."
         )
     return [int(v) for v in given]
 
@@ -452,7 +452,7 @@ class FractalDimension(nn.Module):
         super().__init__()
         if not 0 < temperature < inf:
             raise CifakeError(
-                f"A temperature of {temperature} is none; it must be above 0 and finite. For hard counting: hard=True."
+                f"The temperature is {temperature}. Expected a finite number above 0. For hard counting, set hard=True."
             )
         self.temperature, self.hard, self.variogram = temperature, hard, variogram
         self.register_buffer("threshold", torch.zeros(channels))

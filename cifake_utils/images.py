@@ -117,8 +117,8 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
         subfolders[:] = [name for name in subfolders if not filenames.is_ignored(name)]
         paths += [Path(place, name) for name in files if not filenames.is_ignored(name)]
         problems += [
-            f"{filenames.escaped(Path(place, name))} is a link to a folder, and was not followed. Expected a folder. "
-            "Give the folder itself."
+            f"{filenames.escaped(Path(place, name))} is a link to a folder and was skipped. "
+            "Name the folder that it points to."
             for name in subfolders
             if os.path.islink(Path(place, name))
         ]
@@ -166,7 +166,7 @@ def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
     name = filenames.escaped(path)
     try:
         if path.is_dir():
-            return f"{name} is a folder. {EXPECTED} For a folder: `python -m cifake_utils evaluate --fake {name}`."
+            return f"{name} is a folder. {EXPECTED} Name the files in it."
         if path.is_symlink() and not path.exists():
             return f"{name} is a link to a file that is not there. {EXPECTED} Remove the link, or bring the file back."
         if not path.exists():

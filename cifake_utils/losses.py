@@ -38,7 +38,7 @@ def require_two_classes(labels: torch.Tensor) -> None:
     other = labels[(labels != 0) & (labels != 1)]
     if len(other):
         raise CifakeError(
-            f"There is a label {other[0].item()}. Expected 0 (REAL) and 1 (FAKE), all there is to compare."
+            f"Found the label {other[0].item()}. Expected only 0 (REAL) and 1 (FAKE): the loss compares these two."
         )
 
 
@@ -117,7 +117,7 @@ class CombinedLoss(nn.Module):
         _require_sign(sign)
         if not (len(floors) == len(WEIGHTS) and all(floor >= 0 for floor in floors) and sum(floors) <= 1 + 1e-6):
             raise CifakeError(
-                f"The floors of α, β and γ are {floors}; expected three numbers, none below 0, of sum at most 1."
+                f"The floors of α, β and γ are {floors}. Expected three numbers of at least 0 whose sum is at most 1."
             )
         self.sign, self.naive = sign, naive
         self.free = nn.Parameter(torch.ones(3) if naive else torch.zeros(3))

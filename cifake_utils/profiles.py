@@ -90,8 +90,8 @@ class Profile:
         kept = AcceleratorState().mixed_precision if is_initialized() else precision
         if (state.device.type, kept) != (device.type, precision):
             raise CifakeError(
-                f"The profile {self.name} computes on the device {device.type} with precision {precision}, but this "
-                f"process has begun on {state.device.type} with {kept}, and accelerate keeps both for the life of a "
+                f"The profile {self.name} needs the device {device.type} with mixed precision {precision!r}. This "
+                f"process already uses {state.device.type} with {kept!r}, and accelerate can't change them within a "
                 "process. Start a new process; in a notebook, restart the kernel."
             )
         torch.backends.cudnn.benchmark = device.type == "cuda"  # batches have one shape, the last of an epoch excepted
@@ -119,8 +119,8 @@ def _precision(device: torch.device) -> str:
     available, wish = precisions(device), os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if wish not in ("no", *available):
         raise CifakeError(
-            f"ACCELERATE_MIXED_PRECISION is {wish!r}, which the device {device.type} doesn't have. Set it to one of: "
-            f"{', '.join(available)}; or leave it unset for {available[0]}."
+            f"ACCELERATE_MIXED_PRECISION is {wish!r}, which can't be used on this device ({device.type}). Set it to "
+            f"one of: {', '.join(available)}; or unset it, which gives {available[0]}. (`no` is float32.)"
         )
     return available[0] if wish == "no" else wish
 
@@ -164,7 +164,7 @@ def folder_from(variable: str) -> Path | None:
     try:
         return (PROJECT or Path.cwd()) / Path(value).expanduser()
     except RuntimeError:
-        raise CifakeError(f"{variable} is {value!r}: there is no such user's folder. Set it to a whole path.") from None
+        raise CifakeError(f"{variable} is {value!r}: there is no such user. Set it to an absolute path.") from None
 
 
 def runs_folder() -> Path:

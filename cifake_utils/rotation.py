@@ -109,7 +109,7 @@ def pretrained(
     unfinished = path.with_stem(f"{path.stem}-unfinished")
     if not agreed(verified.is_whole(path) and not can_be_removed(unfinished), accelerator):
         with locked(path.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the backbone
-            if not agreed(verified.is_whole(path, say="are trained"), accelerator):
+            if not agreed(verified.is_whole(path, say="The pretext is trained again."), accelerator):
                 train, val = (
                     RotationBatches(images.images, batch_size, accelerator.device)
                     for images in (cifake.train, cifake.val)

@@ -169,7 +169,7 @@ def fit(
             optimizer.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
             _require_finite(steps, epoch, len(train), checkpoint)
             if scaler.get_scale() < 1:
-                found = "gradient is not finite, however little the loss is scaled up,"
+                found = "gradient overflows float16, however little the loss is scaled up,"
                 _raise_not_finite(found, len(steps) - 1, steps, epoch, len(train), checkpoint)
             mean, *means = (_sums(steps, train, accelerator) / images).tolist()
             history.train_loss.append(mean)

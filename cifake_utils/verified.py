@@ -29,7 +29,7 @@ class DamagedFile(CifakeError):
     """A file is not what was written there. Whoever can make it again does; to a reader it says what to delete."""
 
     def __init__(self, path: Path, reason: object, remedy: str = "Delete it; the next run makes it again.") -> None:
-        self.found = f"{path} is damaged: {reason}."
+        self.found = f"{path} can't be used: {reason}."
         super().__init__(f"{self.found} Expected what this package wrote there. {remedy}")
 
 
@@ -79,7 +79,7 @@ def load_tensors(path: Path, expected: str | None = None) -> tuple[Tensors, dict
     if _tensors_checksum(tensors, metadata) != checksum:
         raise DamagedFile(path, "its contents don't have the checksum that it carries")
     if expected not in (None, checksum):
-        raise DamagedFile(path, "it is whole, but of another run than the record beside it")
+        raise DamagedFile(path, "it belongs to another run than the record beside it")
     return tensors, metadata
 
 
@@ -91,9 +91,9 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def is_whole(path: Path, say: str = "") -> bool:
-    """Whether a file is there and what `save_tensors` wrote. With ``say`` a line tells that a damaged one is made anew.
+    """Whether a file is there and what `save_tensors` wrote. With ``say`` a line tells of a damaged one.
 
-    For caches, whose owner makes them again; ``say`` completes the sentence "… damaged: …. Its contents … anew".
+    For caches, whose owner makes them again; ``say`` is a sentence about that.
     """
     try:
         load_tensors(path)
@@ -101,7 +101,7 @@ def is_whole(path: Path, say: str = "") -> bool:
         return False
     except DamagedFile as error:
         if say:
-            print(f"{error.found} Its contents {say} anew.")
+            print(f"{error.found} {say}")
         return False
     return True
 

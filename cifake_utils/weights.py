@@ -207,8 +207,8 @@ def _downloaded(name: str) -> StateDict:
             intact = hashlib.file_digest(file, "sha256").hexdigest().startswith(kept.stem.rpartition("-")[2])
         if not intact:
             raise CifakeError(
-                f"{kept} is damaged: its SHA-256 does not begin as its name ends. Delete that file; the next run "
-                "downloads it again."
+                f"{kept} is damaged: its SHA-256 does not start with the digits at the end of its name. Delete that "
+                "file; the next run downloads it again."
             )
     try:
         return source.get_state_dict(progress=True, check_hash=True, weights_only=True)

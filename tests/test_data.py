@@ -323,7 +323,7 @@ def test_a_folder_near_the_right_one(tmp_path, monkeypatch, lost, kind):
     if (kind, lost) == ("shards", ".."):
         assert data._shards(data.find())  # shards are found at any depth
     else:
-        assert f"CIFAKE lies in {right}: name that folder." in message(lambda: data.entries(data.find()))
+        assert f"CIFAKE is in {right}: set CIFAKE_DATA to that folder." in message(lambda: data.entries(data.find()))
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t"])
@@ -374,7 +374,7 @@ def test_reference_results_are_of_the_published_cifake():
 def test_labels_that_cannot_be_told(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", names=None, paths=False)))
     text = message(lambda: data.load(FULL))
-    assert "row 0" in text and "can't be told" in text and "REAL" in text
+    assert "row 0" in text and "is not known" in text and "REAL" in text
 
 
 def test_labels_that_contradict_their_folder(tree, tmp_path, monkeypatch):
@@ -424,7 +424,7 @@ def test_corrupt_cache(tree, runs, damage, capsys):
     cache.write_bytes(damage(cache.read_bytes()))
     again = data.load(FULL)
     assert again.hash == whole and torch.equal(again.test.images, images)
-    assert f"{cache} is damaged" in capsys.readouterr().out
+    assert f"{cache} can't be used" in capsys.readouterr().out
     data.load(FULL)
     assert not capsys.readouterr().out
 

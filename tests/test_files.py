@@ -60,7 +60,7 @@ def full_disk():
 def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(small, full_disk):  # noqa: F811
     fill, free = full_disk
     fill()
-    with pytest.raises(CifakeError, match=r"npy can't be written: .*Free some space.*CIFAKE_RUNS.*goes on"):
+    with pytest.raises(CifakeError, match=r"npy can't be written: .*Free some space.*CIFAKE_RUNS.*are kept"):
         result("resnet50_fractal_loss")
     free()
     folder = next(small.glob("cache/features-*"))
@@ -81,9 +81,9 @@ def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(small, full_disk):  
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b can't be written: No space left"),
         (
             PermissionError(errno.EACCES, "Permission denied", "/a/b"),
-            "Choose a folder that you may write to: CIFAKE_RUNS",
+            "Choose a folder that you may write to. CIFAKE_RUNS",
         ),
-        (OSError(errno.EIO, "Input/output error", "/a/b"), "The next run goes on"),
+        (OSError(errno.EIO, "Input/output error", "/a/b"), "run the same command again"),
     ],
 )
 def test_the_command_line_turns_errors_of_disks_into_a_paragraph(runs, monkeypatch, capsys, error, expected):
@@ -108,7 +108,10 @@ def test_nothing_is_run_or_fetched_where_nothing_can_be_written(runs, capsys):
     for command in (["run"], ["data", "fetch"]):
         assert __main__.main(command) == 1
         error = " ".join(capsys.readouterr().err.split())
-        assert "can't be written: a file is in its way. Choose a folder" in error and "CIFAKE_RUNS" in error
+        assert (
+            "can't be written: a file lies where a folder is needed. Choose a folder" in error
+            and "CIFAKE_RUNS" in error
+        )
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.EIO])  # no right to it, no such drive, a fault

@@ -209,7 +209,7 @@ def test_a_single_value_that_is_not_finite_is_found(estimate, value):
         (lambda: fractal.box_counting_dimension(np.zeros((16, 16))), "empty"),
         (lambda: fractal.box_counting_dimension(np.ones((4, 64))), "at least 8 pixels"),
         (lambda: fractal.box_counting_dimension(np.ones((1, 1))), "has 0 box sizes"),
-        (lambda: fractal.box_counting_dimension(np.ones((16, 16)), [1, 2, 2]), "at least 3 and none twice"),
+        (lambda: fractal.box_counting_dimension(np.ones((16, 16)), [1, 2, 2]), "3 or more of them, none twice"),
         (lambda: fractal.box_counting_dimension(np.ones((2, 16, 16))), r"\(2, 16, 16\)"),
         (lambda: fractal.box_counts(np.ones(5), [1]), r"\(…, H, W\)"),
         (lambda: fractal.box_counts(np.ones((5, 5)), [1], offsets=0), "number of grid offsets"),
@@ -222,8 +222,8 @@ def test_a_single_value_that_is_not_finite_is_found(estimate, value):
         ),
         (lambda: fractal.FractalDimension(3)(torch.ones(1, 3, 1, 1)), "take the maps of the stem"),
         (lambda: fractal.FractalDimension(3)(torch.ones(1, 4, 8, 8)), r"\(N, 3, H, W\)"),
-        (lambda: fractal.FractalDimension(3, temperature=0), "must be above 0"),
-        (lambda: fractal.FractalDimension(3, temperature=np.nan), "must be above 0"),
+        (lambda: fractal.FractalDimension(3, temperature=0), "number above 0"),
+        (lambda: fractal.FractalDimension(3, temperature=np.nan), "number above 0"),
         (lambda: fractal.FractalDimension(3).fit([]), "no training map"),
         (lambda: fractal.FractalDimension(3).fit([torch.full((1, 3, 8, 8), np.nan)]), "not finite"),
     ],
@@ -336,7 +336,7 @@ WRONG += [["1", "2", "4"], "124", 4, [1, None, 4], [[1, 2, 4]], np.array([True, 
 @pytest.mark.parametrize("sizes", WRONG, ids=str)
 @pytest.mark.parametrize("name", ["counts", "dimension", "differential", "variogram"])
 def test_sizes_are_refused_by_the_same_words(name, sizes):
-    with pytest.raises(CifakeError, match=r"Expected whole numbers from . to 1., at least . and none twice"):
+    with pytest.raises(CifakeError, match=r"Expected whole numbers from . to 1., . or more of them, none twice"):
         OF_ARRAYS[name][0](np.ones((16, 16)), sizes)
 
 

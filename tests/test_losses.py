@@ -166,7 +166,7 @@ def test_a_class_whose_mean_is_zero_gives_zero_and_no_gradient(real):
 
 @pytest.mark.parametrize("label", [2, -1, -100])
 def test_labels_other_than_real_and_fake_are_refused(label):
-    with pytest.raises(CifakeError, match=f"label {label}. Expected 0"):
+    with pytest.raises(CifakeError, match=f"label {label}. Expected only 0"):
         losses.feature_similarity(features([1.0, 2.0], [2.0, 1.0]), torch.tensor([0, 1, label, 1]))
 
 

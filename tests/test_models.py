@@ -194,3 +194,33 @@ def test_gradient_reaches_what_should_learn_and_nothing_else(name):
     modules = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     counted = {module.num_batches_tracked.item() for module in modules}
     assert counted == {0 if models.MODELS[name].frozen else 1}
+
+
+# Where this fails, the arithmetic of a measure has changed: raise its number in `models.MEASURE_VERSIONS`, so that
+# nothing made with the old one is loaded, and put the new values here.
+VALUES = {
+    "pooled": (1, (1.0, 0.45986, 0.00234, 0.70756)),
+    "stem_mean": (1, (0.11765, 0.43789, 0.00223, 0.49452)),
+    "layer1_mean": (1, (0.33606, 0.29879, 0.3183, 0.01523)),
+    "stem_dimension": (1, (1.70942, 1.80868, 1.62359, 0.20789)),
+    "layer1_dimension": (1, (1.7923, 1.77072, 1.78814, 0.00985)),
+    "stem_variogram": (1, (2.04351, 2.05337, 2.05652, 0.00777)),
+    "layer1_variogram": (1, (2.36277, 2.34083, 2.36232, 0.01612)),
+}
+
+
+@pytest.mark.parametrize("name", models.STATISTICS)
+def test_measures_compute_what_their_versions_did(name):
+    stem, layer1, layer4 = (
+        torch.arange(2 * channels * side**2, dtype=torch.float32).view(2, channels, side, side)
+        for channels, side in ((64, 16), (256, 8), (2048, 1))
+    )
+    maps = {
+        "stem": (stem * 0.37).sin() + (stem * 0.011).cos(),
+        "layer1": (layer1 * 0.73).sin().relu(),
+        "layer4": (layer4 * 0.1).cos(),
+    }
+    tap, (version, expected) = models.STATISTICS[name], VALUES[name]
+    values = tap(maps)
+    found = (values[0, 0].item(), values[1, -1].item(), values.mean().item(), values.std().item())
+    assert tap.recipe()["version"] == version and found == pytest.approx(expected, abs=2e-5)

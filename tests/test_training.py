@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, change):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "c.safetensors"
     path.write_bytes(b"{")
-    with pytest.raises(CifakeError, match=r"c.safetensors is damaged: .*Delete it"):
+    with pytest.raises(CifakeError, match=r"c.safetensors can.t be used: .*Delete it"):
         run_small(path)
 
 
