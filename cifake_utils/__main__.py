@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
-from cifake_utils.files import cannot_write
+from cifake_utils.files import cannot_write, is_full
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,12 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (OSError, SafetensorError) as error:  # of a disk or a folder; all that the package writes goes by files.py
         path = getattr(error, "filename", None) or profiles.runs_folder()
-        print_error(
-            str(
-                cannot_write(path, error)
-                or f"The system reported an error: {error}. Finished files are kept; run the same command again."
-            )
-        )
+        other = f"The system reported an error: {error}. Finished files are kept; run the same command again."
+        print_error(str(cannot_write(path, error)) if is_full(error) else other)
         return 1
     return 0
 

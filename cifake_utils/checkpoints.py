@@ -14,8 +14,11 @@ from cifake_utils.files import clear_leftovers
 Groups = dict[str, dict[str, torch.Tensor]]
 
 
-def save(path: Path, groups: Groups, state: dict) -> None:
-    """Write named groups of named tensors, and a state of JSON types, in place of what ``path`` held before."""
+def save(path: Path, groups: Groups, state: dict, recipe: str = "") -> None:
+    """Write named groups of named tensors, and a state of JSON types, in place of what ``path`` held before.
+
+    ``recipe`` is the fingerprint of what they were made from.
+    """
     clear_leftovers(path.parent, path.name)
     tensors = {
         f"{group}/{name}": tensor.detach() for group, members in groups.items() for name, tensor in members.items()
@@ -23,16 +26,19 @@ def save(path: Path, groups: Groups, state: dict) -> None:
     # safetensors wants memory in the order of the shape, which kernels in channels_last have as (out, H, W, in).
     moved = [key for key, tensor in tensors.items() if tensor.ndim == 4 and not tensor.is_contiguous()]
     tensors |= {key: tensors[key].permute(0, 2, 3, 1) for key in moved}
-    verified.save_tensors(path, tensors, {"state": json.dumps(state), "channels_last": json.dumps(moved)})
+    metadata = {"state": json.dumps(state), "channels_last": json.dumps(moved)}
+    verified.save_tensors(path, tensors, metadata, recipe)
 
 
-def load(path: Path) -> tuple[Groups, dict]:
+def load(path: Path, recipe: str = "") -> tuple[Groups, dict]:
     """Return what `save` wrote, tensors mapped from the file; a `verified.DamagedFile` for anything else.
 
     A group without tensors is not there.
     """
     groups: Groups = {}
-    tensors, metadata = verified.load_tensors(path)
+    tensors, metadata = verified.load_tensors(path, recipe)
+    if "channels_last" not in metadata:
+        raise verified.DamagedFile(path, "it is no checkpoint")
     moved = set(json.loads(metadata["channels_last"]))
     for key, tensor in tensors.items():
         group, name = key.split("/", 1)

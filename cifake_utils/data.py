@@ -36,6 +36,7 @@ UNKNOWN_CLASS = -1
 OFFICIAL_COUNTS = {"train": 100_000, "test": 20_000}
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
+SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
 MANIFEST_HASH = "60799d205ba03c76"  # of the splits of all of CIFAKE that the reference results were measured on
 
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
@@ -442,8 +443,8 @@ def manifest_hash(splits: Iterable[ImageSet]) -> str:
     )
 
 
-def _cache_file(source: Path, sizes: tuple[int, int, int] | None) -> Path:
-    """Return where the decoded images of a source are kept; its name depends on all that they depend on.
+def _cache_recipe(source: Path, sizes: tuple[int, int, int] | None) -> str:
+    """Return the fingerprint of all that the decoded images of a source depend on.
 
     A tree is known by its files' names and sizes; shards, whose rows would have to be read for that, by their own
     names, sizes and times of change.
@@ -455,11 +456,15 @@ def _cache_file(source: Path, sizes: tuple[int, int, int] | None) -> Path:
         shards = [shard for found in _shards(source).values() for shard in found]
         stats = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
         state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-    recipe = {"source": state, "validation_share": VALIDATION_SHARE, "split_seed": SPLIT_SEED, "sizes": sizes}
-    return profiles.runs_folder() / "cache" / f"images-{recipe_hash(recipe)}.safetensors"
+    split = {"version": SPLIT_VERSION, "validation_share": VALIDATION_SHARE, "seed": SPLIT_SEED, "sizes": sizes}
+    return recipe_hash({"source": state, "split": split})
 
 
-def _save_cache(path: Path, splits: dict[str, ImageSet]) -> None:
+def _cache_file(recipe: str) -> Path:
+    return profiles.runs_folder() / "cache" / f"images-{recipe}.safetensors"
+
+
+def _save_cache(recipe: str, splits: dict[str, ImageSet]) -> None:
     tensors, metadata = {}, {"hash": manifest_hash(splits.values())}
     for name, images in splits.items():
         tensors |= {
@@ -468,13 +473,13 @@ def _save_cache(path: Path, splits: dict[str, ImageSet]) -> None:
             f"{name}.classes": images.classes,
         }
         metadata[name] = "\n".join(images.names)
-    verified.save_tensors(path, tensors, metadata)
+    verified.save_tensors(_cache_file(recipe), tensors, metadata, recipe)
 
 
-def _load_cache(path: Path, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
+def _load_cache(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
     """Return splits and their hash; None where they are not kept, or damaged, which ``say`` reports."""
     try:
-        tensors, metadata = verified.load_tensors(path)
+        tensors, metadata = verified.load_tensors(_cache_file(recipe), recipe)
     except FileNotFoundError:
         return None
     except verified.DamagedFile as error:
@@ -492,18 +497,19 @@ def _load_cache(path: Path, say: bool = False) -> tuple[dict[str, ImageSet], str
 
 def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) -> tuple[dict[str, ImageSet], str]:
     """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
-    path = _cache_file(source, sizes)
-    if (kept := _load_cache(path)) is None:
+    recipe = _cache_recipe(source, sizes)
+    if (kept := _load_cache(recipe)) is None:
         whole = _splits(source, None, official)[0] if sizes else None
-        with locked(path.parent / "images.lock"):  # a second process waits here and then finds them
-            if (kept := _load_cache(path, say=True)) is None:
-                clear_leftovers(path.parent, "images-*")
+        cache = _cache_file(recipe).parent
+        with locked(cache / "images.lock"):  # a second process waits here and then finds them
+            if (kept := _load_cache(recipe, say=True)) is None:
+                clear_leftovers(cache, "images-*")
                 if sizes:
                     made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
                 else:
                     made = _decoded_splits(source, official)
-                _save_cache(path, made)
-                kept = _load_cache(path)
+                _save_cache(recipe, made)
+                kept = _load_cache(recipe)
     return kept
 
 
@@ -553,7 +559,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
 def load_hash(profile: str | profiles.Profile | None = None) -> str:
     """Return the hash of what `load` returns, without reading the images where they are kept already."""
     profile = profiles.resolve(profile)
-    path = _cache_file(source_folder(profile), profile.sizes)
+    path = _cache_file(_cache_recipe(source_folder(profile), profile.sizes))
     return verified.load_metadata(path).get("hash") or load(profile).hash
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -184,7 +185,7 @@ def recipe(
         "seed": seed,
         "architecture": architecture.recipe(),
         "normalisation": [MEAN, STD],
-        "training": hyperparameters(name, profile),
+        "training": training.OPTIONS | hyperparameters(name, profile) | {"version": training.VERSION},
         "computation": {"precision": accelerator.mixed_precision},
     }
     if architecture.frozen:
@@ -236,17 +237,34 @@ def train_or_load(
         start = models.starting_weights(model_name, profile)
     made_from = recipe(name, seed, profile, cifake.hash, start.hash, accelerator)
     path = profile.runs / f"{name}-seed{seed}.json"
-    unfinished = profile.runs / "unfinished" / f"{path.stem}.safetensors"
-    found = _finished(path, made_from, say=accelerator.is_main_process), can_be_removed(unfinished)
-    record, is_left = agreed(found, accelerator)
+    # Of this recipe alone: a training with other settings that was stopped goes on when those are back.
+    unfinished = profile.runs / "unfinished" / f"{path.stem}-{recipe_hash(made_from)}.safetensors"
+    record, is_left = agreed(lambda: (_at_first(path, made_from), can_be_removed(unfinished)), accelerator)
     if record is None or is_left:
-        with locked(unfinished.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the run
-            record = agreed(_finished(path, made_from), accelerator)
+        lock = unfinished.with_name(f"{path.stem}.lock")
+        with locked(lock, accelerator):  # a second job waits here and then finds the run
+            record = agreed(lambda: _finished(path, made_from), accelerator)
             if record is None:
                 return _train_and_keep(made_from, path, unfinished, name, seed, profile, cifake, start, accelerator)
             if accelerator.is_main_process:
                 unfinished.unlink(missing_ok=True)  # of a process that was killed after it had finished the run
     return _load(record, path, start), record
+
+
+def _at_first(path: Path, made_from: dict) -> records.Record | None:
+    """Return what `_finished` does, and say what is there instead.
+
+    Another job may be replacing the run at this moment: what looks damaged is looked at once more under the lock,
+    which only those can take who may write there.
+    """
+    try:
+        return _finished(path, made_from, say=True)
+    except FileNotFoundError:
+        return None
+    except verified.DamagedFile:
+        if os.access(path.parent, os.W_OK):
+            return None
+        raise
 
 
 def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record | None:
@@ -298,7 +316,9 @@ def _load(record: records.Record, path: Path, start: Weights) -> models.Detector
     if frozen_part and backbone.hash != record.checksums["backbone"]:
         raise verified.DamagedFile(path, f"its model was trained on another backbone than the one in {frozen_part[0]}")
     model = models.build(_experiment(record.model).model or record.model, record.profile, record.seed, backbone)
-    learned, _ = verified.load_tensors(weights_file, expected=record.checksums["safetensors"])
+    learned, _ = verified.load_tensors(
+        weights_file, recipe_hash(record.recipe), expected=record.checksums["safetensors"]
+    )
     if learned.keys() != model.learned_state().keys():
         wrong = sorted(learned.keys() ^ model.learned_state().keys())
         raise verified.DamagedFile(weights_file, f"its tensors are not those of this model, such as {wrong[0]}")
@@ -333,9 +353,11 @@ def _train_and_keep(
     model.cpu().eval()
     if accelerator.is_main_process:
         clear_leftovers(path.parent, f"{path.stem}.*")
-        path.unlink(missing_ok=True)  # no record of another run stands beside these weights at any moment
-        weights_file = path.with_suffix(".safetensors")
-        record.checksums["safetensors"] = verified.save_tensors(weights_file, model.learned_state())
+        # At no moment does a record stand beside the weights of another run, nor a run beside another's answers.
+        for old in (path, path.with_name(f"{path.stem}-robustness.npz")):
+            old.unlink(missing_ok=True)
+        learned, weights_file = model.learned_state(), path.with_suffix(".safetensors")
+        record.checksums["safetensors"] = verified.save_tensors(weights_file, learned, recipe=recipe_hash(made_from))
         records.save(record, path.parent)
         unfinished.unlink(missing_ok=True)
     accelerator.free_memory()  # it holds the optimiser
@@ -353,12 +375,14 @@ def finished(profile: str | profiles.Profile | None = None) -> list[records.Reco
     return [record for record, others in runs if not others]
 
 
-def _runs(profile: profiles.Profile) -> tuple[list[tuple[records.Record, dict]], dict[str, Weights]]:
-    """Return all runs of a profile that are whole, with what they differ in from what would be trained now.
+def _runs(
+    profile: profiles.Profile, name: str | None = None
+) -> tuple[list[tuple[records.Record, dict]], dict[str, Weights]]:
+    """Return the whole runs of a profile, of one experiment or of all, with what they differ in from a new one.
 
-    And the weights, by name of the model, that these models start from.
+    And the weights, by the experiment's name, that these models start from.
     """
-    found = map(_read_with_files, sorted(profile.runs.glob("*-seed*.json")))
+    found = map(_read_with_files, sorted(profile.runs.glob(f"{name or '*'}-seed*.json")))
     runs = [record for record, missing in found if not missing and record.model in EXPERIMENTS]
     if not runs:
         return [], {}
@@ -393,11 +417,11 @@ def trained(
             f"{name} is a control that gets something else in place of an image's dimensions: what it says of an image "
             f"is not about that image alone. Choose a model without that, such as {EXPERIMENTS[name].model}."
         )
-    found, starts = _runs(profile)
+    found, starts = _runs(profile, name)
     runs = [
         record
         for record, others in found
-        if not others and (record.model == name if name else _experiment(record.model).dimensions == "measured")
+        if not others and (name or _experiment(record.model).dimensions == "measured")
     ]
     if not runs:
         raise CifakeError(_no_run(name, profile, found))
@@ -412,7 +436,7 @@ def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[recor
     where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
     if any((profile.runs / "unfinished").glob(f"{name or '*'}-seed*.safetensors")):
         return f"{where} A training was stopped before its end; it goes on with {command}."
-    others = [(record, names) for record, names in found if names and name in (None, record.model)]
+    others = [(record, names) for record, names in found if names]
     if others:
         record, names = others[0]
         return (
@@ -474,7 +498,7 @@ def _measured(
     """
     statistics, wanted = {}, {}
     for name, (model, _) in detectors.items():
-        keys = {recipe_hash([tap.recipe(), tap.state_dict()]): tap for tap in model.statistics.values()}
+        keys = {tap.fingerprint(): tap for tap in model.statistics.values()}
         statistics, wanted[name] = statistics | keys, list(keys)
     statistics = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in statistics.items()}
     mirrored = any(record.hyperparameters.get("mirror_average") for _, record in detectors.values())

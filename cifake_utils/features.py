@@ -23,7 +23,7 @@ from cifake_utils.data import Cifake, ImageSet
 from cifake_utils.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.fingerprint import recipe_hash, state_hash
 from cifake_utils.fractal import FractalDimension
-from cifake_utils.models import STATISTICS, Backbone, Maps
+from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps
 
 BATCH_SIZE = 125  # the maps of more don't stay in a CPU's cache: 500 take a tenth more time
 HEADER = 4096  # more bytes than the header of a NumPy file has here
@@ -35,6 +35,7 @@ def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -
     """Return the folder of what one backbone makes of some images; its name depends on all that the maps depend on."""
     recipe = {
         "backbone": state_hash(backbone.state_dict()),
+        "backbone_version": BACKBONE_VERSION,
         "data": cifake.hash,
         "normalisation": [MEAN, STD],
         "precision": accelerator.mixed_precision,
@@ -61,18 +62,24 @@ def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerat
 
     At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split. Damaged thresholds are taken anew.
     """
-    _require_frozen(backbone)
-    folder = cache_folder(backbone, cifake, accelerator)
+    return _fitted(backbone, cifake, accelerator, cache_folder(backbone, cifake, accelerator))
+
+
+def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder: Path) -> nn.ModuleDict:
+    if backbone.training:
+        raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
-    recipe = {"images": THRESHOLD_IMAGES, "measures": {name: tap.recipe() for name, tap in statistics.items()}}
-    path = folder / f"thresholds-{recipe_hash(recipe)}.safetensors"
-    if not agreed(verified.is_whole(path), accelerator):
+    measures = {name: tap.recipe() for name, tap in statistics.items()}
+    recipe = recipe_hash({"folder": folder.name, "images": THRESHOLD_IMAGES, "measures": measures})
+    path = folder / f"thresholds-{recipe}.safetensors"
+    if not agreed(lambda: verified.is_whole(path, recipe), accelerator):
         with locked(folder / "lock", accelerator):  # a second job waits here and then finds the file
-            if accelerator.is_main_process and not verified.is_whole(path, say="The thresholds are computed again."):
+            say = "The thresholds are computed again."
+            if accelerator.is_main_process and not verified.is_whole(path, recipe, say):
                 clear_leftovers(folder)
                 _fit(statistics, backbone, cifake.train, accelerator)
-                verified.save_tensors(path, statistics.state_dict())
-    statistics.load_state_dict(verified.load_tensors(path)[0])
+                verified.save_tensors(path, statistics.state_dict(), recipe=recipe)
+    statistics.load_state_dict(verified.load_tensors(path, recipe)[0])
     return statistics
 
 
@@ -97,25 +104,27 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
         mapped; those of several are copied into memory. Every file was compared with the checksum that was taken
         when it was written; a damaged one is computed anew.
     """
-    statistics = fitted_statistics(backbone, cifake, accelerator)
     folder = cache_folder(backbone, cifake, accelerator)
+    statistics = _fitted(backbone, cifake, accelerator, folder)
     files = {
-        (split, name): folder / f"{split}-{name}-{recipe_hash([tap.recipe(), tap.state_dict()])}.npy"
+        (split, name): folder / f"{split}-{name}-{tap.fingerprint()}.npy"
         for split in cifake.splits
         for name, tap in statistics.items()
     }
     wanted = {(split, name): files[split, name] for split in cifake.splits for name in names}
     found = _whole(wanted)
-    if agreed(len(found) < len(wanted), accelerator):
+    if not agreed(lambda: len(found) == len(wanted), accelerator):
         with locked(folder / "lock", accelerator):  # a second job waits here and then finds the files
             if accelerator.is_main_process:
                 clear_leftovers(folder)
-            there = agreed(list(_whole(files, say=accelerator.is_main_process)), accelerator)
+            there = agreed(lambda: list(_whole(files, say=True)), accelerator)
             for split, images in cifake.splits.items():
                 paths = {name: files[split, name] for name in statistics if (split, name) not in there}
                 if paths:
                     _compute(backbone, statistics, images, paths, accelerator, split)
         found = _whole(wanted)
+    for key in wanted.keys() - found.keys():
+        raise verified.DamagedFile(wanted[key], "it changed while it was read")
     values = {split: [found[split, name] for name in names] for split in cifake.splits}
     return {split: torch.cat(parts, 2) if len(parts) > 1 else parts[0] for split, parts in values.items()}
 
@@ -153,11 +162,6 @@ def _checksums(folder: Path) -> dict[str, str]:
     with suppress(FileNotFoundError, verified.DamagedFile):
         return verified.load_json(folder / CHECKSUMS)
     return {}
-
-
-def _require_frozen(backbone: Backbone) -> None:
-    if backbone.training:
-        raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
 
 
 def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, last: str = "layer4") -> Maps:

@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -14,6 +15,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from cifake_utils import CifakeError
+
+Found = TypeVar("Found")
 
 # What a system says when the disk is full, read-only, or not this user's: the reader can put that right.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -72,7 +75,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeError | None:
     """Return what to tell the reader of an error met while writing, None for one that is no matter of disks."""
-    full = isinstance(error, SafetensorError) or error.errno in NO_ROOM
+    full = is_full(error)
     if not full and error.errno not in NO_RIGHT:
         return None
     if isinstance(error, SafetensorError):
@@ -80,6 +83,11 @@ def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeEr
     else:
         reason = "a file lies where a folder is needed" if error.errno in IN_THE_WAY else error.strerror
     return _refused(path, reason, "Free some space on that disk, or choose" if full else "Choose")
+
+
+def is_full(error: OSError | SafetensorError) -> bool:
+    """Whether an error met while writing says that there is no room. (Of safetensors, which says no more: any.)"""
+    return isinstance(error, SafetensorError) or error.errno in NO_ROOM
 
 
 def _refused(path: Path | str, reason: str, remedy: str = "Choose") -> CifakeError:
@@ -126,9 +134,23 @@ def locked(path: Path, accelerator: Accelerator | None = None) -> Iterator[None]
             accelerator.wait_for_everyone()
 
 
-def agreed(value, accelerator: Accelerator):
-    """Return what the main process found, in every process of a job: what one of them does next, all have to do."""
-    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+def agreed(find: Callable[[], Found], accelerator: Accelerator) -> Found:
+    """Return what ``find`` finds in the main process, in every process of a job; an error of it is raised in all.
+
+    What one of them does next, all have to do; each would see other files, a moment earlier or later.
+    """
+    if accelerator.num_processes == 1:
+        return find()
+    found = None
+    if accelerator.is_main_process:
+        try:
+            found = find()
+        except CifakeError as error:
+            found = CifakeError(str(error))
+    (found,) = broadcast_object_list([found])
+    if isinstance(found, CifakeError):
+        raise found
+    return found
 
 
 @contextmanager

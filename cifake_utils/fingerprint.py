@@ -9,6 +9,8 @@ import xxhash
 
 from cifake_utils.verified import tensor_bytes
 
+MISSING = "nothing"  # in the place of a value that a recipe does not have
+
 
 def content_hash(pieces: Iterable) -> str:
     """Return the fingerprint of pieces of content (anything with a buffer), one after the other: SHA-256."""
@@ -43,7 +45,7 @@ def differences(first: dict, second: dict, inside: str = "") -> dict[str, tuple]
     """Return what differs between two recipes: both values, by a name such as ``"training.learning_rate"``."""
     found = {}
     for key in sorted(first.keys() | second.keys()):
-        one, other = first.get(key), second.get(key)
+        one, other = first.get(key, MISSING), second.get(key, MISSING)
         if isinstance(one, dict) and isinstance(other, dict):
             found |= differences(one, other, f"{inside}{key}.")
         elif one != other:

@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from cifake_utils import CifakeError, profiles, weights
+from cifake_utils.fingerprint import recipe_hash
 from cifake_utils.fractal import FractalDimension, variogram_dimension
 from cifake_utils.weights import Weights
 
@@ -109,6 +110,10 @@ class Tap(nn.Module):
         options = self.measure.options() if isinstance(self.measure, nn.Module) else {}
         return {"stage": self.stage, "measure": name, "version": MEASURE_VERSIONS[name], **options}
 
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the recipe and of the thresholds that it was given."""
+        return recipe_hash([self.recipe(), self.state_dict()])
+
     def extra_repr(self) -> str:
         return str(self.recipe())
 
@@ -118,8 +123,9 @@ def channel_mean(maps: torch.Tensor) -> torch.Tensor:
     return maps.mean((2, 3))
 
 
-# Raise a number when the arithmetic of that measure changes: whatever was made with the old one is then made again.
-# A test compares what each computes with the values of its version.
+# Raise a number when the arithmetic of the backbone or of that measure changes: whatever was made with the old one is
+# then made again. A test compares what each computes with the values of its version.
+BACKBONE_VERSION = 1
 MEASURE_VERSIONS = {"channel_mean": 1, "FractalDimension": 1, "variogram_dimension": 1}
 
 # What can be computed from the backbone's maps in one pass, by name. A model has copies of its own,
@@ -271,6 +277,7 @@ class Architecture:
             head = self.head(_width(self.statistics))
         return {
             "start": self.start,
+            "backbone_version": BACKBONE_VERSION,
             "frozen": self.frozen,
             "statistics": [[name, STATISTICS[name].recipe()] for name in self.statistics],
             "head": [_layer_recipe(layer) for layer in head.modules() if not list(layer.children())],

@@ -3,6 +3,7 @@
 import os
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import platformdirs
@@ -84,7 +85,8 @@ class Profile:
             accelerate keeps one of each for the life of a process.
         """
         cpu = self.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
-        state = PartialState(cpu=cpu)
+        # The others wait for the main process while it decodes, or waits for another job's training.
+        state = PartialState(cpu=cpu, timeout=timedelta(days=7))
         device = torch.device("cpu") if cpu else state.default_device
         precision = _precision(device)
         kept = AcceleratorState().mixed_precision if is_initialized() else precision

@@ -105,9 +105,7 @@ def read(path: Path) -> Record:
     """Return the record whose JSON file is ``path``; raises `verified.DamagedFile` where a file is not what it was."""
     document, beside = verified.load_json(path), path.with_suffix(".npz")
     try:
-        if verified.file_checksum(beside) != document["checksums"]["npz"]:
-            raise verified.DamagedFile(beside, f"it is not the file that {path.name} was written with")
-        arrays = verified.load_arrays(beside)
+        arrays = verified.load_arrays(beside, expected=document["checksums"]["npz"])
         probabilities = {split: arrays[split] for split in document["metrics"]}
         labels = {split: arrays[f"{split}_labels"] for split in document["metrics"]}
         return Record(**document, probabilities=probabilities, labels=labels)
@@ -133,7 +131,10 @@ def references(name: str) -> list[Record]:
 
 
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
-    """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one."""
+    """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one.
+
+    Whatever it was made from: `experiments.finished` returns the runs of today's models and settings.
+    """
     profile = profiles.resolve(profile)
     paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)
     if not paths:

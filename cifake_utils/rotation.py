@@ -24,6 +24,11 @@ from cifake_utils.weights import Weights
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
 FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't follow the same numbers as order and flips
+ARCHITECTURE = models.Architecture(
+    "the pretext: everything learns to tell four turns",
+    "pretrained",
+    head=lambda inputs: nn.Linear(inputs, len(ANGLES)),
+)
 
 
 def rotate(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
@@ -70,8 +75,10 @@ def recipe(
         "weights": weights_hash,
         "data": data_hash,
         "seed": seed,
-        "training": preset | {"epochs": profile.epochs_pretext},
-        "normalisation": [list(MEAN), list(STD)],
+        "architecture": ARCHITECTURE.recipe(),
+        "turns": [ANGLES, FIXED, DRAWN],
+        "training": training.OPTIONS | preset | {"epochs": profile.epochs_pretext, "version": training.VERSION},
+        "normalisation": [MEAN, STD],
         "computation": training.computation(accelerator),
     }
 
@@ -105,18 +112,19 @@ def pretrained(
     batch_size = options.pop("batch_size")
     accelerator = profile.accelerator()
     made_from = recipe(start.hash, cifake.hash, profile, seed, preset, accelerator)
-    path = kept_at(made_from)
+    path, key = kept_at(made_from), recipe_hash(made_from)
     unfinished = path.with_stem(f"{path.stem}-unfinished")
-    if not agreed(verified.is_whole(path) and not can_be_removed(unfinished), accelerator):
+    if not agreed(lambda: verified.is_whole(path, key) and not can_be_removed(unfinished), accelerator):
         with locked(path.with_suffix(".lock"), accelerator):  # a second job waits here and then finds the backbone
-            if not agreed(verified.is_whole(path, say="The pretext is trained again."), accelerator):
+            if not agreed(lambda: verified.is_whole(path, key, "The pretext is trained again."), accelerator):
                 train, val = (
                     RotationBatches(images.images, batch_size, accelerator.device)
                     for images in (cifake.train, cifake.val)
                 )
                 with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
                     torch.manual_seed(seed)
-                    model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
+                    head = ARCHITECTURE.head(models.CHANNELS["layer4"])
+                    model = models.Detector(models.backbone(start), list(ARCHITECTURE.statistics), head, start)
                 history = training.fit(
                     model,
                     train,
@@ -128,8 +136,8 @@ def pretrained(
                     **options,
                 )
                 if accelerator.is_main_process:
-                    state = {"start": start.name, "recipe": made_from, "curves": asdict(history)}
-                    checkpoints.save(path, {"backbone": model.backbone.state_dict()}, state)
+                    state = {"start": start.name, "curves": asdict(history)}
+                    checkpoints.save(path, {"backbone": model.backbone.state_dict()}, state, key)
             if accelerator.is_main_process:
                 unfinished.unlink(missing_ok=True)
     return load(made_from)
@@ -137,7 +145,7 @@ def pretrained(
 
 def load(made_from: dict) -> tuple[Weights, dict]:
     """Return what `pretrained` did for a `recipe` and what it has kept."""
-    tensors, kept = checkpoints.load(kept_at(made_from))
+    tensors, kept = checkpoints.load(kept_at(made_from), recipe_hash(made_from))
     state, curves = tensors["backbone"], kept["curves"]
     accuracy = curves["val_accuracy"][curves["best_epoch"]]
     epochs = made_from["training"]["epochs"]

@@ -172,7 +172,7 @@ def _is_whole(folder: Path) -> bool:
 def _tiles_checksum(folder: Path) -> str:
     """Return a checksum over the names and bytes of all tiles in a folder."""
     checksum = xxhash.xxh3_128()
-    for path in sorted(folder.glob("*/*/*.jpg")):
+    for path in sorted(folder.glob("*/*/*")):
         checksum.update(path.relative_to(folder).as_posix().encode())
         checksum.update(path.read_bytes())
     return checksum.hexdigest()

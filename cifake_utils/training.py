@@ -1,5 +1,6 @@
 """One training loop for every model."""
 
+import inspect
 import math
 import time
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
 from cifake_utils import CifakeError, checkpoints, progress
-from cifake_utils.batches import ImageBatches, epoch_seed
+from cifake_utils.batches import MEAN, STD, ImageBatches, epoch_seed
 from cifake_utils.fingerprint import recipe_hash
 from cifake_utils.losses import CombinedLoss, require_two_classes
+
+VERSION = 1  # raise it when what comes out changes: the loop, schedules, batches, losses, turns, broken features
 
 Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
@@ -126,7 +129,19 @@ def fit(
     rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
     run = _Run(module, own, optimizer, rates, scaler, History())
-    settings = [epochs, learning_rate, weight_decay, schedule, max_norm, patience, seed, accelerator.mixed_precision]
+    settings = [
+        VERSION,
+        MEAN,
+        STD,
+        epochs,
+        learning_rate,
+        weight_decay,
+        schedule,
+        max_norm,
+        patience,
+        seed,
+        accelerator.mixed_precision,
+    ]
     whole, (train, val) = (train, val), (train.shared(accelerator), val.shared(accelerator))
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and train.processes > 1:
         settings.append(batch_norm_shares(accelerator))
@@ -193,6 +208,13 @@ def fit(
     if run.best:  # there is none without an epoch
         module.load_state_dict(run.best)
     return history
+
+
+# Options of `fit` that change what comes out, with their defaults.
+OPTIONS = {
+    name: inspect.signature(fit).parameters[name].default
+    for name in ("learning_rate", "weight_decay", "schedule", "max_norm", "patience")
+}
 
 
 def computation(accelerator: Accelerator) -> dict:

@@ -1,36 +1,58 @@
 """Files that the package writes and reads back: tensors, arrays, JSON. A reader gets what was written or a named error.
 
-Tensors and JSON carry a checksum (XXH3, 128 bits, which is faster than memory is read); the arrays of an NPZ file have
-those of the ZIP format. Nothing in these files is executed when it is read.
+Each carries a checksum (XXH3, 128 bits, which is faster than memory is read). Nothing in these files is executed when
+it is read.
 """
 
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 import xxhash
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cifake_utils import CifakeError
 from cifake_utils.files import replacing
 
-CHECKSUM = "checksum"
+CHECKSUM, HEAD_CHECKSUM, RECIPE = "checksum", "head_checksum", "recipe"  # names of what is kept beside the contents
+SUMS = "SHA256SUMS"  # lists files that come with the package, as the program sha256sum writes and checks it
+PACKAGE = Path(__file__).parent
 Tensors = dict[str, torch.Tensor]
 
 
 class DamagedFile(CifakeError):
     """A file is not what was written there. Whoever can make it again does; to a reader it says what to delete."""
 
-    def __init__(self, path: Path, reason: object, remedy: str = "Delete it; the next run makes it again.") -> None:
+    def __init__(self, path: Path, reason: object) -> None:
         self.found = f"{path} can't be used: {reason}."
+        if PACKAGE in path.parents:
+            remedy = f"Install the package again, or in a clone run `git checkout -- {path.name}` in that folder."
+        else:
+            remedy = "Delete it; the next run makes it again."
         super().__init__(f"{self.found} Expected what this package wrote there. {remedy}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes a library raise into a `DamagedFile`; a missing one stays what it is."""
+    try:
+        with path.open("rb"):  # what safetensors says of a file that it may not open is something else
+            pass
+        yield
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except PermissionError as error:
+        raise CifakeError(
+            f"{path} can't be read: {error.strerror}. Ask its owner for the right to read it, or set CIFAKE_RUNS to a "
+            "folder of your own."
+        ) from None
+    except Exception as error:  # each library has its own ways to fail
+        raise DamagedFile(path, str(error) or type(error).__name__) from None
 
 
 def file_checksum(path: Path) -> str:
@@ -44,59 +66,83 @@ def tensor_bytes(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
+def _json_checksum(document: object) -> str:
+    """Return a checksum over a document of JSON types as it is when it comes back from a file."""
+    return xxhash.xxh3_128(json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()).hexdigest()
+
+
 def _tensors_checksum(tensors: Tensors, metadata: Mapping[str, str]) -> str:
     described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in sorted(tensors)]
-    checksum = xxhash.xxh3_128(json.dumps([described, dict(metadata)], sort_keys=True).encode())
+    checksum = xxhash.xxh3_128(_json_checksum([described, dict(metadata)]).encode())
     for name, *_ in described:
         checksum.update(tensor_bytes(tensors[name]))
     return checksum.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> str:
-    """Write named tensors, and metadata, as a safetensors file in place of ``path``; return its checksum."""
-    metadata = dict(metadata or {})
+def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None, recipe: str = "") -> str:
+    """Write named tensors as a safetensors file in place of ``path``; return its checksum.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : dict of str to torch.Tensor
+    metadata : mapping of str to str, optional
+        What else to keep.
+    recipe : str
+        Fingerprint of what the contents were made from.
+    """
+    metadata = dict(metadata or {}) | {RECIPE: recipe}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     checksum = _tensors_checksum(tensors, metadata)
+    sums = {CHECKSUM: checksum, HEAD_CHECKSUM: _json_checksum(metadata)}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata | {CHECKSUM: checksum})
+        save_file(tensors, partial, metadata | sums)
     return checksum
 
 
-def load_tensors(path: Path, expected: str | None = None) -> tuple[Tensors, dict[str, str]]:
+def load_tensors(path: Path, recipe: str = "", expected: str | None = None) -> tuple[Tensors, dict[str, str]]:
     """Return tensors, mapped from their file, and metadata as `save_tensors` wrote them.
 
-    Raises `DamagedFile` for anything else, and, with ``expected``, for a file of another checksum than that.
+    Raises `DamagedFile` for anything else, for contents that were made from another recipe, and, with ``expected``,
+    for a file of another checksum than that.
     """
-    try:
+    with _reading(path):
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, UnicodeDecodeError, ValueError) as error:
-        raise DamagedFile(path, error) from None
-    checksum = metadata.pop(CHECKSUM, None)
-    if checksum is None:
-        raise DamagedFile(path, "it carries no checksum")
-    if _tensors_checksum(tensors, metadata) != checksum:
-        raise DamagedFile(path, "its contents don't have the checksum that it carries")
-    if expected not in (None, checksum):
-        raise DamagedFile(path, "it belongs to another run than the record beside it")
+        checksum = metadata.pop(CHECKSUM, None)
+        metadata.pop(HEAD_CHECKSUM, None)
+        if checksum is None:
+            raise DamagedFile(path, "it carries no checksum")
+        if _tensors_checksum(tensors, metadata) != checksum:
+            raise DamagedFile(path, "its contents don't have the checksum that it carries")
+        if metadata.pop(RECIPE) != recipe:
+            raise DamagedFile(path, "it was made from something else than its name says")
+        if expected not in (None, checksum):
+            raise DamagedFile(path, "it belongs to another run than the record beside it")
     return tensors, metadata
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file that `save_tensors` wrote without reading it whole; none where there are none."""
-    with suppress(OSError, SafetensorError, UnicodeDecodeError, ValueError), safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    """Return the metadata of a file that `save_tensors` wrote without reading it whole; none where they are not whole.
+
+    Only they are verified.
+    """
+    with suppress(FileNotFoundError, CifakeError), _reading(path), safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+        metadata.pop(CHECKSUM)
+        if metadata.pop(HEAD_CHECKSUM) == _json_checksum(metadata):
+            return metadata
     return {}
 
 
-def is_whole(path: Path, say: str = "") -> bool:
-    """Whether a file is there and what `save_tensors` wrote. With ``say`` a line tells of a damaged one.
+def is_whole(path: Path, recipe: str = "", say: str = "") -> bool:
+    """Whether a file is there and what `save_tensors` wrote of a recipe. With ``say`` a line tells of a damaged one.
 
     For caches, whose owner makes them again; ``say`` is a sentence about that.
     """
     try:
-        load_tensors(path)
+        load_tensors(path, recipe)
     except FileNotFoundError:
         return False
     except DamagedFile as error:
@@ -109,20 +155,36 @@ def is_whole(path: Path, say: str = "") -> bool:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file in place of ``path``."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return what `save_arrays` wrote; raises `DamagedFile` for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
-        raise DamagedFile(path, error or type(error).__name__) from None
-    except (NotImplementedError, RuntimeError, MemoryError) as error:  # a compression or encryption that isn't there
-        raise DamagedFile(path, error or type(error).__name__) from None
+def load_arrays(path: Path, expected: str | None = None) -> dict[str, np.ndarray]:
+    """Return what `save_arrays` wrote; raises `DamagedFile` for anything else.
+
+    Where ``expected`` is given, or where `SUMS` beside the file lists it, that is compared in place of the checksum
+    that the file itself carries.
+    """
+    with _reading(path):
+        if expected and file_checksum(path) != expected:
+            raise DamagedFile(path, "it does not have the checksum that the record beside it gives")
+        listed = not expected and path.name in _sums(path.parent)
+        if listed:
+            shipped(path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        checksum = arrays.pop(CHECKSUM, None)
+        if not (expected or listed or str(checksum) == _arrays_checksum(arrays)):
+            raise DamagedFile(path, "its contents don't have the checksum that it carries")
+    return arrays
+
+
+def _arrays_checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a checksum over named arrays: the ZIP format's own don't cover which arrays there are."""
+    described = [[name, arrays[name].dtype.str, list(arrays[name].shape)] for name in sorted(arrays)]
+    checksum = xxhash.xxh3_128(_json_checksum(described).encode())
+    for name, *_ in described:
+        checksum.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return checksum.hexdigest()
 
 
 def save_json(path: Path, document: dict) -> None:
@@ -134,30 +196,31 @@ def save_json(path: Path, document: dict) -> None:
 
 def load_json(path: Path) -> dict:
     """Return what `save_json` wrote; raises `DamagedFile` for anything else. Spaces and line ends don't matter."""
-    try:
+    with _reading(path):
         document = json.loads(path.read_text(encoding="utf-8"))
-        checksum = document.pop(CHECKSUM)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = "it carries no checksum" if isinstance(error, KeyError) else f"it is no JSON document ({error})"
-        raise DamagedFile(path, reason) from None
-    if _json_checksum(document) != checksum:
-        raise DamagedFile(path, "its contents don't have the checksum that it carries")
+        if not isinstance(document, dict) or CHECKSUM not in document:
+            raise DamagedFile(path, "it carries no checksum")
+        if document.pop(CHECKSUM) != _json_checksum(document):
+            raise DamagedFile(path, "its contents don't have the checksum that it carries")
     return document
 
 
-def _json_checksum(document: dict) -> str:
-    return xxhash.xxh3_128(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
 def shipped(path: Path) -> Path:
-    """Return the path of a file that comes with the package; raises `DamagedFile` where it is not the one listed.
-
-    The list is ``SHA256SUMS`` beside it, as the program ``sha256sum`` writes and checks it.
-    """
-    listed = dict(reversed(line.split()) for line in (path.parent / "SHA256SUMS").read_text("utf-8").splitlines())
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != listed[path.name]:
-        remedy = f"Install the package again, or in a clone run `git checkout -- {path.name}` in that folder."
-        raise DamagedFile(path, "its SHA-256 is not the one in SHA256SUMS beside it", remedy)
+    """Return the path of a file that comes with the package; raises `DamagedFile` where it is not the one listed."""
+    with _reading(path):
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != _sums(path.parent).get(path.name):
+            raise DamagedFile(path, f"its SHA-256 is not the one in {SUMS} beside it")
     return path
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files that come with the package in a folder, by name; none where it has no list."""
+    try:
+        lines = (folder / SUMS).read_text("utf-8").splitlines()
+        return {name: found for found, name in (line.split() for line in lines)}
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise DamagedFile(folder / SUMS, "it is no list of checksums and names") from None

@@ -218,5 +218,5 @@ def _downloaded(name: str) -> StateDict:
 
 def offline_metadata() -> dict[str, str]:
     """Return what the offline backbone's file says of itself: training data, accuracies, licence."""
-    with safe_open(OFFLINE, "pt") as file:
+    with safe_open(verified.shipped(OFFLINE), "pt") as file:
         return file.metadata()

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,10 +15,12 @@ from cifake_utils import (
     data,
     experiments,
     features,
+    fingerprint,
     models,
     profiles,
     records,
     robustness,
+    rotation,
     sample,
     training,
     verified,
@@ -205,13 +208,15 @@ def test_embedded_files_are_named(tmp_path, runs, monkeypatch, module, name, rea
     copied = tmp_path / original.name
     shutil.copy(original.parent / "SHA256SUMS", tmp_path)
     monkeypatch.setattr(module, name, copied)
+    monkeypatch.setattr(verified, "PACKAGE", tmp_path)
     for damage in DAMAGE.values():
         copied.write_bytes(damage(original.read_bytes()))
         with pytest.raises(CifakeError, match=rf"{original.name} can.t be used.*Install the package again"):
             read()
 
 
-def test_reference_files_are_named(tmp_path):
+def test_reference_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(verified, "PACKAGE", tmp_path)
     run = "resnet50_transfer-seed0"
     readers = {
         f"{run}.json": lambda folder: records.read(folder / f"{run}.json"),
@@ -220,13 +225,13 @@ def test_reference_files_are_named(tmp_path):
         "test_images.npz": lambda folder: comparison.image_facts(folder / "test_images.npz"),
         "fractal_effects.json": lambda folder: verified.load_json(folder / "fractal_effects.json"),
     }
-    for name in readers:
+    for name in (*readers, verified.SUMS):
         shutil.copy(records.REFERENCE / name, tmp_path)
     for name, read in readers.items():
         whole = (tmp_path / name).read_bytes()
         for damage in DAMAGE.values():
             (tmp_path / name).write_bytes(damage(whole))
-            with pytest.raises(CifakeError, match=rf"{name} can.t be used"):
+            with pytest.raises(CifakeError, match=rf"{name} can.t be used.*Install the package again"):
                 read(tmp_path)
         (tmp_path / name).write_bytes(whole)
         read(tmp_path)
@@ -243,6 +248,57 @@ def test_weights_of_another_run_are_not_taken(small):
         with pytest.raises(verified.DamagedFile, match=rf"seed0.{ending} can.t be used"):
             experiments.train_or_load("resnet50_fractal", profile=PROFILE)
         files[0].write_bytes(whole)
+
+
+def test_contents_of_another_recipe_are_not_taken(small):
+    """Whole files under the names of others: a pretext, thresholds, decoded images, a checkpoint."""
+    for seed in (0, 1):
+        experiments.train_or_load("resnet50_rotation", seed, PROFILE)
+    first, second = (
+        rotation.kept_at(experiments.train_or_load("resnet50_rotation", seed, PROFILE)[1].recipe["pretext"])
+        for seed in (0, 1)
+    )
+    shutil.copy(second, first)
+    recipe = experiments.train_or_load("resnet50_rotation", 0, PROFILE)[1].recipe["pretext"]
+    with pytest.raises(verified.DamagedFile, match="made from something else than its name says"):
+        rotation.load(recipe)
+    tensors = {"x": torch.ones(2)}
+    verified.save_tensors(first, tensors, recipe=fingerprint.recipe_hash(recipe))
+    with pytest.raises(verified.DamagedFile, match="it is no checkpoint"):
+        rotation.load(recipe)
+    for path in small.glob("cache/features-*/thresholds-*"):
+        verified.save_tensors(path, verified.load_tensors(path, path.stem.partition("-")[2])[0], recipe="other")
+    result("resnet50_fractal")
+
+
+def test_metadata_are_verified_alone(tmp_path):
+    path = tmp_path / "a.safetensors"
+    verified.save_tensors(path, {"x": torch.ones(1000)}, {"hash": "0123456789"})
+    assert verified.load_metadata(path)["hash"] == "0123456789"
+    path.write_bytes(path.read_bytes().replace(b"0123456789", b"0123456780"))
+    assert verified.load_metadata(path) == {} == verified.load_metadata(tmp_path / "missing")
+
+
+def test_arrays_say_which_they_are(tmp_path):
+    path = tmp_path / "a.npz"
+    verified.save_arrays(path, one=np.arange(3), other=np.ones((2, 2), np.float16))
+    assert verified.load_arrays(path)["other"].dtype == np.float16
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "one"}
+    np.savez_compressed(path, **kept)
+    with pytest.raises(verified.DamagedFile, match="don't have the checksum"):
+        verified.load_arrays(path)
+    np.save(tmp_path / "b.npy", np.ones(3))
+    with pytest.raises(verified.DamagedFile):
+        verified.load_arrays((tmp_path / "b.npy").rename(path))
+
+
+def test_json_with_numbers_as_keys_comes_back(tmp_path):
+    verified.save_json(tmp_path / "a.json", {"a": {2: 1, 10: [1.5, None]}})
+    assert verified.load_json(tmp_path / "a.json") == {"a": {"2": 1, "10": [1.5, None]}}
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    with pytest.raises(verified.DamagedFile):
+        verified.load_json(tmp_path / "a.json")
 
 
 def test_a_kill_between_weights_and_record_leaves_no_record(small, monkeypatch):
@@ -266,7 +322,8 @@ def test_only_a_frozen_backbone_may_be_missing(small):
         path = PROFILE.runs / f"{name}-seed0.json"
         state = model.learned_state()
         state.pop(sorted(state)[0])
-        record.checksums["safetensors"] = verified.save_tensors(path.with_suffix(".safetensors"), state)
+        recipe = fingerprint.recipe_hash(record.recipe)
+        record.checksums["safetensors"] = verified.save_tensors(path.with_suffix(".safetensors"), state, recipe=recipe)
         records.save(record, PROFILE.runs)
         with pytest.raises(verified.DamagedFile, match="its tensors are not those"):
             experiments.train_or_load(name, profile=PROFILE)
@@ -274,8 +331,8 @@ def test_only_a_frozen_backbone_may_be_missing(small):
 
 def test_leftovers_of_killed_processes_are_removed(small):
     result("resnet50_fractal")
-    result("resnet50_rotation_frozen")
     folder = next(small.glob("cache/features-*"))
+    result("resnet50_rotation_frozen")
     (kept,) = small.glob("cache/rotation-*.safetensors")
     left = [
         PROFILE.runs / ".resnet50_fractal-seed0.safetensors.abc" / "half",
@@ -284,16 +341,18 @@ def test_leftovers_of_killed_processes_are_removed(small):
     for path in left:
         path.parent.mkdir()
         path.touch()
+    key = fingerprint.recipe_hash(records.latest("resnet50_fractal", PROFILE).recipe)
     finished = [
-        PROFILE.runs / "unfinished" / "resnet50_fractal-seed0.safetensors",
+        PROFILE.runs / "unfinished" / f"resnet50_fractal-seed0-{key}.safetensors",
         kept.with_stem(f"{kept.stem}-unfinished"),
     ]
-    for path in finished:
+    of_other_settings = PROFILE.runs / "unfinished" / "resnet50_fractal-seed0-0123.safetensors"
+    for path in (*finished, of_other_settings):
         path.touch()
     result("resnet50_fractal")
     (PROFILE.runs / "resnet50_rotation_frozen-seed0.json").unlink()
     result("resnet50_rotation_frozen")
-    assert not any(path.exists() for path in finished)
+    assert not any(path.exists() for path in finished) and of_other_settings.exists()
     next(folder.glob("train-pooled-*")).unlink()
     experiments.train_or_load("resnet50_fractal", profile=dataclasses.replace(PROFILE, epochs=10))
     assert not any(path.parent.exists() for path in left)

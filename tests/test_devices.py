@@ -91,7 +91,7 @@ def test_an_apple_gpu_computes_in_float32():
 @pytest.mark.parametrize("wish", ["bfloat16", "BF16", "fp16", "fp8", "float32"])
 def test_a_precision_that_is_not_there_is_refused(wish, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", wish)
-    with pytest.raises(CifakeError, match=f"is '{wish}', .* device \(cpu\). Set it to one of: no, bf16;"):
+    with pytest.raises(CifakeError, match=rf"is '{wish}', .* device \(cpu\). Set it to one of: no, bf16;"):
         SAMPLE.accelerator()
 
 

@@ -4,8 +4,10 @@ import dataclasses
 import errno
 import multiprocessing
 import os
+import pathlib
 import stat
 import sys
+import threading
 
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(small, full_disk):  
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b can't be written: No space left"),
         (
             PermissionError(errno.EACCES, "Permission denied", "/a/b"),
-            "Choose a folder that you may write to. CIFAKE_RUNS",
+            "Permission denied: '/a/b'. Finished files are kept",
         ),
         (OSError(errno.EIO, "Input/output error", "/a/b"), "run the same command again"),
     ],
@@ -189,10 +191,31 @@ def features_are_there():
 
 
 def test_a_lock_that_another_job_holds_is_waited_for(tmp_path):
-    with FileLock(tmp_path / "lock"), pytest.raises(TimeoutError):
-        FileLock(tmp_path / "lock", timeout=0.01).acquire()
-    with files.locked(tmp_path / "lock"):
-        pass
+    entered = threading.Event()
+
+    def work():
+        with files.locked(tmp_path / "lock"):
+            entered.set()
+
+    with FileLock(tmp_path / "lock"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(10)
+    thread.join()
+
+
+def test_what_another_user_may_not_read_is_named(tmp_path, monkeypatch):
+    verified.save_json(tmp_path / "a.json", {"x": 1})
+    verified.save_tensors(tmp_path / "a.safetensors", {"x": torch.ones(3)})
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    for read in (verified.load_json, verified.load_tensors):
+        with pytest.raises(CifakeError, match=r"can't be read: Permission denied. Ask its owner"):
+            read(tmp_path / ("a.json" if read is verified.load_json else "a.safetensors"))
 
 
 def test_sample_and_images_are_loaded_from_a_folder_that_is_read_only(runs, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,19 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from cifake_utils import data, experiments, features, fingerprint, fractal, losses, models, profiles, rotation, training
+from cifake_utils import (
+    data,
+    experiments,
+    features,
+    fingerprint,
+    fractal,
+    losses,
+    models,
+    profiles,
+    rotation,
+    sample,
+    training,
+)
 from cifake_utils.weights import NONE
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
@@ -88,8 +101,11 @@ CHANGES = {
     "precision": (HEAD, other_precision),
     "precision of all layers": (ALL, other_precision),
     "processes": (ALL, lambda patch: patch.setattr(training, "batch_norm_shares", lambda accelerator: 2)),
+    "default of an option": (HEAD, lambda patch: patch.setitem(training.OPTIONS, "weight_decay", 0.5)),
     "preset": (ALL, lambda patch: with_option(max_norm=1.0)(patch, "strong")),
     "frozen": (ALL, other_architecture(frozen=True)),
+    "version of the backbone": (HEAD, lambda patch: patch.setattr(models, "BACKBONE_VERSION", 99)),
+    "version of the training": (HEAD, lambda patch: patch.setattr(training, "VERSION", 99)),
 }
 
 
@@ -140,6 +156,49 @@ def test_the_pretext_of_a_frozen_backbone_is_an_ingredient(monkeypatch):
     assert rotation.kept_at(before["pretext"]) != rotation.kept_at(after["pretext"])
 
 
+def test_a_missing_option_is_not_the_same_as_none():
+    assert fingerprint.differences({"a": {"b": None}}, {"a": {}}) == {"a.b": (None, fingerprint.MISSING)}
+
+
+CACHED = {
+    "features: weights": lambda patch, backbone, cifake: backbone.conv1.weight.data.add_(1),
+    "features: version": lambda patch, backbone, cifake: patch.setattr(features, "BACKBONE_VERSION", 99),
+    "features: data": lambda patch, backbone, cifake: object.__setattr__(cifake, "hash", "other"),
+    "features: normalisation": lambda patch, backbone, cifake: patch.setattr(features, "MEAN", (0.5, 0.5, 0.5)),
+    "features: precision": lambda patch, backbone, cifake: other_precision(patch),
+    "pretext: normalisation": lambda patch, backbone, cifake: patch.setattr(rotation, "STD", (1, 1, 1)),
+    "pretext: turns": lambda patch, backbone, cifake: patch.setattr(rotation, "DRAWN", 1),
+    "pretext: measure": lambda patch, backbone, cifake: patch.setitem(models.MEASURE_VERSIONS, "channel_mean", 99),
+    "pretext: training": lambda patch, backbone, cifake: patch.setattr(training, "VERSION", 99),
+    "pretext: precision": lambda patch, backbone, cifake: other_precision(patch),
+    "images: seed": lambda patch, backbone, cifake: patch.setattr(data, "SPLIT_SEED", 99),
+    "images: share": lambda patch, backbone, cifake: patch.setattr(data, "VALIDATION_SHARE", 0.3),
+    "images: version": lambda patch, backbone, cifake: patch.setattr(data, "SPLIT_VERSION", 99),
+    "sample: version": lambda patch, backbone, cifake: patch.setattr(sample, "VERSION", 99),
+    "sample: quality": lambda patch, backbone, cifake: patch.setattr(sample, "JPEG_QUALITY", 76),
+}
+
+
+@pytest.mark.parametrize("what", CACHED)
+def test_what_is_cached_has_another_name_when_an_ingredient_changes(what, few, runs, monkeypatch):
+    backbone, cifake = models.Backbone().eval(), dataclasses.replace(few)
+    monkeypatch.setattr(sample, "TILES", {"train": 1, "val": 1, "test": 1})
+    kinds = {
+        "features": lambda: features.cache_folder(backbone, cifake, PROFILE.accelerator()),
+        "pretext": lambda: rotation.kept_at(recipes()[ALL]["pretext"]),
+        "images": lambda: data._cache_recipe(sample.build(), None),
+        "sample": sample.build,
+    }
+    name = kinds[what.partition(":")[0]]
+    before = name()
+    try:
+        with monkeypatch.context() as patch:
+            CACHED[what](patch, backbone, cifake)
+            assert name() != before
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.parametrize("what", ["temperature", "version of a measure", "learning rate", "head"])
 def test_nothing_stale_is_loaded(what, few, runs, monkeypatch, capsys):
     """All the way: the changed model is trained anew, and its features are those of the changed measure."""
@@ -161,7 +220,7 @@ def test_a_changed_comment_recomputes_nothing(tmp_path, runs):
     package = Path(experiments.__file__).parent
     for file in package.glob("*.py"):
         (tmp_path / "cifake_utils").mkdir(exist_ok=True)
-        text = "# A comment that was not there.\n" + file.read_text(encoding="utf-8")
+        text = re.sub("^(    return .*[^,(])$", r"\1  # a comment", file.read_text(encoding="utf-8"), flags=re.M)
         (tmp_path / "cifake_utils" / file.name).write_text(text, encoding="utf-8")
     shutil.copytree(package / "assets", tmp_path / "cifake_utils" / "assets")
     here = every_fingerprint()

@@ -276,7 +276,9 @@ def test_a_gradient_that_overflows_at_any_scale_stops_the_run(float16, monkeypat
 
     plain = Half.__init__
     monkeypatch.setattr(Half, "__init__", broken)
-    with pytest.raises(CifakeError, match=r"The gradient is not finite, .* at step 6 of 6 in epoch 4, .*learning_rate"):
+    with pytest.raises(
+        CifakeError, match=r"The gradient overflows float16, .* at step 6 of 6 in epoch 4, .*learning_rate"
+    ):
         run_small()
 
 
