@@ -124,13 +124,13 @@ def growth(document: dict) -> str:
         sizes = [row["images"], row["features"], other]
         rows.append([f"{row['size']:,}", *(short(row["seconds"][stage]) for stage in stages), *map(megabytes, sizes)])
     outcomes = "; ".join(f"{name}: {outcome}" for name, outcome in document["limited"].items())
-    checks = {what: [row["checks"][what] for row in document["sizes"]] for what in ("images", "features")}
-    shares = {what: max(row["checked"] / row["unchecked"] - 1 for row in found) for what, found in checks.items()}
-    read = {what: short(found[-1]["unchecked"]) for what, found in checks.items()}
+    last = document["sizes"][-1]
+    checks, times = last["checks"], last["seconds"]
     return (
-        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. Mapping the most images and reading "
-        f"all of them once in batches takes {read['images']} s without that, their features {read['features']} s. "
-        f"The check adds at most {shares['images']:.0%} and {shares['features']:.0%} at any size.\n\n"
+        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. For the most images that takes "
+        f"{short(1000 * checks['images'])} ms, {checks['images'] / times['load']:.0%} of loading them, and for their "
+        f"features {short(1000 * checks['features'])} ms, {checks['features'] / times['epoch']:.0%} of the first epoch "
+        "that reads them.\n\n"
         f"An epoch on the most images, with no more than {megabytes(document['limit'])} to "
         f"allocate (`RLIMIT_DATA`), features {outcomes}."
     )

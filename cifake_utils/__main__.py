@@ -1,5 +1,10 @@
 """Command line: ``python -m cifake_utils data | run | train | predict | evaluate | results``."""
 
+# ruff: noqa: E402
+import gc
+
+gc.disable()  # a third of the time to import what follows, and to end, went into looking for garbage among it
+
 import argparse
 import io
 import os
@@ -12,6 +17,9 @@ from safetensors import SafetensorError
 
 from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
 from cifake_utils.files import cannot_write, is_full
+
+gc.freeze()
+gc.enable()
 
 
 def parser() -> argparse.ArgumentParser:

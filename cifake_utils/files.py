@@ -146,7 +146,7 @@ def agreed(find: Callable[[], Found], accelerator: Accelerator) -> Found:
         try:
             found = find()
         except CifakeError as error:
-            found = CifakeError(str(error))
+            found = error
     (found,) = broadcast_object_list([found])
     if isinstance(found, CifakeError):
         raise found

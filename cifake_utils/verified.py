@@ -29,12 +29,16 @@ class DamagedFile(CifakeError):
     """A file is not what was written there. Whoever can make it again does; to a reader it says what to delete."""
 
     def __init__(self, path: Path, reason: object) -> None:
+        self.path, self.reason = path, str(reason)
         self.found = f"{path} can't be used: {reason}."
         if PACKAGE in path.parents:
             remedy = f"Install the package again, or in a clone run `git checkout -- {path.name}` in that folder."
         else:
             remedy = "Delete it; the next run makes it again."
         super().__init__(f"{self.found} Expected what this package wrote there. {remedy}")
+
+    def __reduce__(self) -> tuple:
+        return DamagedFile, (self.path, self.reason)  # from one process to another
 
 
 @contextmanager

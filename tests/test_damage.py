@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import pickle
 import shutil
 
 import numpy as np
@@ -269,6 +270,12 @@ def test_contents_of_another_recipe_are_not_taken(small):
     for path in small.glob("cache/features-*/thresholds-*"):
         verified.save_tensors(path, verified.load_tensors(path, path.stem.partition("-")[2])[0], recipe="other")
     result("resnet50_fractal")
+
+
+def test_a_damaged_file_is_named_in_another_process_too(tmp_path):
+    error = verified.DamagedFile(tmp_path / "a.npz", "why")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.found == error.found
 
 
 def test_metadata_are_verified_alone(tmp_path):
