@@ -123,8 +123,9 @@ def pretrained(
                 )
                 with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
                     torch.manual_seed(seed)
+                    network = models.backbone(start)  # draws first, as in models.build
                     head = ARCHITECTURE.head(models.CHANNELS["layer4"])
-                    model = models.Detector(models.backbone(start), list(ARCHITECTURE.statistics), head, start)
+                    model = models.Detector(network, list(ARCHITECTURE.statistics), head, start)
                 history = training.fit(
                     model,
                     train,
