@@ -3,7 +3,8 @@
 # ruff: noqa: E402
 import gc
 
-gc.disable()  # a third of the time to import what follows, and to end, went into looking for garbage among it
+if __name__ == "__main__":
+    gc.disable()  # two fifths of the time to import what follows, and to end, went into looking for garbage among it
 
 import argparse
 import io
@@ -18,8 +19,9 @@ from safetensors import SafetensorError
 from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
 from cifake_utils.files import cannot_write, is_full
 
-gc.freeze()
-gc.enable()
+if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
 
 
 def parser() -> argparse.ArgumentParser:

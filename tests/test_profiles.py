@@ -54,5 +54,5 @@ def test_a_folder_of_an_unknown_user_is_refused(monkeypatch):
 
     monkeypatch.setattr(Path, "expanduser", unknown)
     monkeypatch.setenv("CIFAKE_DATA", "~nobody/cifake")
-    with pytest.raises(CifakeError, match=r"CIFAKE_DATA is '~nobody/cifake'.*whole path"):
+    with pytest.raises(CifakeError, match=r"CIFAKE_DATA is '~nobody/cifake'.*absolute path"):
         profiles.folder_from("CIFAKE_DATA")

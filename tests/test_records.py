@@ -52,7 +52,7 @@ def test_missing_and_broken_records(runs):
     records.save(record(), profiles.active().runs)
     assert records.latest("m").seed == 3
     (profiles.active().runs / "m-seed3.json").write_text("{")
-    with pytest.raises(CifakeError, match=r"m-seed3.json can.t be used: it is no JSON document"):
+    with pytest.raises(CifakeError, match=r"m-seed3.json can.t be used: Expecting property name"):
         records.latest("m")
 
 
