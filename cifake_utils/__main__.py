@@ -1,6 +1,5 @@
 """Command line: ``python -m cifake_utils data | run | train | predict | evaluate | results``."""
 
-# ruff: noqa: E402
 import gc
 
 if __name__ == "__main__":
