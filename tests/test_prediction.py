@@ -84,9 +84,12 @@ def test_best_run_is_chosen_by_validation_among_those_that_fit(few, runs, monkey
     assert [run.model for run in experiments.finished()] == sorted(made)
     accuracies = {"resnet50_transfer": 0.6, "resnet50_fractal": 0.7, "resnet50_shuffled": 0.9}
     found = [dataclasses.replace(made[name], metrics={"val": {"accuracy": a}}) for name, a in accuracies.items()]
+
+    def runs_of(profile, name=None):
+        return [(run, {}) for run in found if name in (None, run.model)], dict.fromkeys(made)
+
     with monkeypatch.context() as patch:
-        runs_of = lambda profile, name=None: [(run, {}) for run in found if name in (None, run.model)]  # noqa: E731
-        patch.setattr(experiments, "_runs", lambda *asked: (runs_of(*asked), dict.fromkeys(made)))
+        patch.setattr(experiments, "_runs", runs_of)
         patch.setattr(experiments, "_load", lambda record, path, start: None)
         assert experiments.trained()[1].model == "resnet50_fractal"
         assert experiments.trained("resnet50_transfer")[1].model == "resnet50_transfer"
