@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xdist.scheduler import LoadFileScheduling
 
-from cifake_utils.strict import use_strict_environment
+from cifake_utils.support.strict import use_strict_environment
 
 # The processes that pytest-xdist starts inherit this environment, and so share one folder: what one of them has
 # computed or trained, the others find there.

@@ -16,7 +16,7 @@ from datetime import date
 from benchmarks import report
 from benchmarks.measuring import alone, machine
 from cifake_utils import records
-from cifake_utils.files import replacing
+from cifake_utils.support.files import replacing
 
 
 def run(part: str) -> None:

@@ -10,8 +10,9 @@ import porespy
 import torch
 
 from benchmarks.measuring import seconds
-from cifake_utils import data, fractal, fractal_widgets, shapes
+from cifake_utils import data, fractal
 from cifake_utils.features import BATCH_SIZE
+from cifake_utils.lessons import fractal_widgets, shapes
 from cifake_utils.models import Backbone
 
 

@@ -8,8 +8,9 @@ from accelerate import Accelerator
 
 from benchmarks.measuring import AnonymousPeak, alone, memory, seconds
 from benchmarks.sources import PROFILE, Counts, source, write_tree
-from cifake_utils import data, features, models, training, verified
+from cifake_utils import data, features, models, training
 from cifake_utils.batches import FeatureBatches
+from cifake_utils.support import verified
 
 ROOM = 200_000_000  # bytes that a limited epoch may allocate beside what lies there before it
 

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from cifake_utils import data, series
-from cifake_utils.strict import use_strict_environment
+from cifake_utils import data
+from cifake_utils.lessons import series
+from cifake_utils.support.strict import use_strict_environment
 
 
 def measure() -> dict:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cifake_utils import CifakeError, data, experiments, filenames, prediction, profiles, records, results
-from cifake_utils.files import cannot_write, is_full
+from cifake_utils import CifakeError, data, experiments, prediction, profiles, records
+from cifake_utils.lessons import results
+from cifake_utils.support import filenames
+from cifake_utils.support.files import cannot_write, is_full
 
 if __name__ == "__main__":
     gc.freeze()
@@ -124,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "results":
             print(results.table())
         else:
-            from cifake_utils import series  # nbformat takes three seconds to import
+            from cifake_utils.lessons import series  # nbformat takes three seconds to import
 
             if options.store:
                 series.store()

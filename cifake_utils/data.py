@@ -24,9 +24,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
-from cifake_utils import CifakeError, filenames, profiles, progress, sample, verified
-from cifake_utils.files import clear_leftovers, locked, writable
-from cifake_utils.fingerprint import content_hash, recipe_hash
+from cifake_utils import CifakeError, profiles, sample
+from cifake_utils.support import filenames, progress, verified
+from cifake_utils.support.files import clear_leftovers, locked, writable
+from cifake_utils.support.fingerprint import content_hash, recipe_hash
 
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")

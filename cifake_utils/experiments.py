@@ -13,23 +13,11 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from cifake_utils import (
-    CifakeError,
-    data,
-    evaluation,
-    features,
-    losses,
-    memory,
-    models,
-    profiles,
-    records,
-    rotation,
-    training,
-    verified,
-)
+from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
 from cifake_utils.batches import MEAN, STD, FeatureBatches, ImageBatches
-from cifake_utils.files import agreed, can_be_removed, clear_leftovers, locked
-from cifake_utils.fingerprint import differences, recipe_hash
+from cifake_utils.support import memory, verified
+from cifake_utils.support.files import agreed, can_be_removed, clear_leftovers, locked
+from cifake_utils.support.fingerprint import differences, recipe_hash
 from cifake_utils.weights import Weights
 
 # How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine

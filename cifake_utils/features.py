@@ -17,13 +17,14 @@ import xxhash
 from accelerate import Accelerator
 from torch import nn
 
-from cifake_utils import CifakeError, profiles, progress, verified
+from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.files import agreed, clear_leftovers, locked, replacing
-from cifake_utils.fingerprint import recipe_hash, state_hash
 from cifake_utils.fractal import FractalDimension
 from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps
+from cifake_utils.support import progress, verified
+from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
+from cifake_utils.support.fingerprint import recipe_hash, state_hash
 
 BATCH_SIZE = 125  # the maps of more don't stay in a CPU's cache: 500 take a tenth more time
 HEADER = 4096  # more bytes than the header of a NumPy file has here

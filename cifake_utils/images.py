@@ -28,7 +28,8 @@ import torch
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
-from cifake_utils import CifakeError, data, filenames, memory, progress
+from cifake_utils import CifakeError, data
+from cifake_utils.support import filenames, memory, progress
 
 # How Pillow writes CIFAKE's files. Lesson 01 finds one pair of quantisation tables and 4:2:0 in all 120,000 of them; of
 # all qualities and subsamplings only this one gives the same. Decoded CIFAKE images, encoded anew with it, have the

@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from cifake_utils import CifakeError, profiles, weights
-from cifake_utils.fingerprint import recipe_hash
 from cifake_utils.fractal import FractalDimension, variogram_dimension
+from cifake_utils.support.fingerprint import recipe_hash
 from cifake_utils.weights import Weights
 
 Maps = dict[str, torch.Tensor]

@@ -8,26 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import seaborn as sns
 import torch
 from captum.attr import LayerGradCam
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
-from cifake_utils import (
-    CifakeError,
-    data,
-    evaluation,
-    experiments,
-    filenames,
-    fractal,
-    images,
-    models,
-    plots,
-    profiles,
-    progress,
-    records,
-)
+from cifake_utils import CifakeError, data, evaluation, experiments, fractal, images, models, profiles, records
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
-from cifake_utils.files import replacing
+from cifake_utils.support import filenames, progress
+from cifake_utils.support.files import replacing
 
 AT_ONCE = 32  # images that are read and scored together: more of them, and the first row comes late
 LIMITS = {
@@ -156,15 +147,54 @@ def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path,
             yield found
 
 
-def _draw(picture: Path, model: models.Detector, record: records.Record, image: torch.Tensor, title: str) -> None:
+def _draw(path: Path, model: models.Detector, record: records.Record, image: torch.Tensor, title: str) -> None:
     """Write the picture of one image, uint8 (3, 32, 32)."""
     evidence = grad_cam(model, image, record.hyperparameters.get("mirror_average", False))
     dimensions = fractal.local_dimensions(image.float().mean(0))
-    figure = plots.prediction(image, evidence, dimensions, f"{title}, {record.name}")
-    with replacing(picture) as partial, warnings.catch_warnings():
+    figure = picture(image, evidence, dimensions, f"{title}, {record.name}")
+    with replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks are drawn as boxes
         figure.savefig(partial, dpi=120)
     plt.close(figure)
+
+
+def picture(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tensor, title: str) -> Figure:
+    """Show an image, what in it speaks for FAKE and for REAL, and how rough it is where.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        uint8 (3, 32, 32).
+    evidence : torch.Tensor
+        (H, W): above 0 for FAKE, below 0 for REAL; enlarged over the whole image. What `grad_cam` returns.
+    dimensions : torch.Tensor
+        (h, w): of the windows that fit into the image, as `fractal.local_dimensions` returns them.
+    title : str
+        Shown as it is: a ``$`` in it begins no formula.
+    """
+    figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
+    size, inner = image.shape[-1], dimensions.shape[-1]
+    extent, margin = (-0.5, size - 0.5, size - 0.5, -0.5), (size - inner) / 2 - 0.5
+    plain.imshow(image.permute(1, 2, 0).numpy())
+    plain.set_title("what the model sees")
+    overlay.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
+    blue, orange = sns.color_palette("colorblind")[:2]  # of REAL and of FAKE, as in every figure of the lessons
+    colours = LinearSegmentedColormap.from_list("evidence", [blue, (1, 1, 1), orange])
+    most = max(float(evidence.abs().max()), 1e-12)
+    shown = overlay.imshow(
+        evidence.numpy(), cmap=colours, vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
+    )
+    bar = figure.colorbar(shown, ax=overlay, ticks=[-most, 0, most], shrink=0.8)
+    bar.ax.set_yticklabels(["REAL", "0", "FAKE"])
+    overlay.set_title(f"Grad-CAM, {evidence.shape[-2]}×{evidence.shape[-1]} map")
+    place = (margin, margin + inner, margin + inner, margin)
+    shown = rough.imshow(dimensions.numpy(), cmap="viridis", vmin=2, vmax=3, extent=place)
+    figure.colorbar(shown, ax=rough, ticks=[2, 2.5, 3], shrink=0.8)
+    rough.set_title(f"dimension of {size - inner + 1}×{size - inner + 1} windows")
+    for panel in (plain, overlay, rough):
+        panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+    figure.suptitle(title, parse_math=False)
+    return figure
 
 
 def evaluate(

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifake_utils import CifakeError, profiles, verified
+from cifake_utils import CifakeError, profiles
+from cifake_utils.support import verified
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -15,11 +15,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cifake_utils import checkpoints, models, profiles, training, verified
+from cifake_utils import models, profiles, training
 from cifake_utils.batches import MEAN, STD, ImageBatches, epoch_seed, mirror, normalise
 from cifake_utils.data import Cifake
-from cifake_utils.files import agreed, can_be_removed, locked
-from cifake_utils.fingerprint import recipe_hash, state_hash
+from cifake_utils.support import checkpoints, verified
+from cifake_utils.support.files import agreed, can_be_removed, locked
+from cifake_utils.support.fingerprint import recipe_hash, state_hash
 from cifake_utils.weights import Weights
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label

@@ -16,9 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from cifake_utils import CifakeError, profiles, verified
-from cifake_utils.files import clear_leftovers, locked, replacing
-from cifake_utils.fingerprint import recipe_hash
+from cifake_utils import CifakeError, profiles
+from cifake_utils.support import verified
+from cifake_utils.support.files import clear_leftovers, locked, replacing
+from cifake_utils.support.fingerprint import recipe_hash
 
 ASSET = Path(__file__).parent / "assets" / "sample_renderer.safetensors"
 

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from cifake_utils import CifakeError, checkpoints, progress
+from cifake_utils import CifakeError
 from cifake_utils.batches import MEAN, STD, ImageBatches, epoch_seed
-from cifake_utils.fingerprint import recipe_hash
 from cifake_utils.losses import CombinedLoss, require_two_classes
+from cifake_utils.support import checkpoints, progress
+from cifake_utils.support.fingerprint import recipe_hash
 
 VERSION = 1  # raise it when what comes out changes: the loop, schedules, batches, losses, turns, broken features
 

@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from cifake_utils import CifakeError, profiles, verified
-from cifake_utils.fingerprint import state_hash
+from cifake_utils import CifakeError, profiles
+from cifake_utils.support import verified
+from cifake_utils.support.fingerprint import state_hash
 
 OFFLINE = Path(__file__).parent / "assets" / "backbone_cifar10_int8.safetensors"
 SCALE = ".scale"  # suffix of the tensor that holds an int8 weight's scales

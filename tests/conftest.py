@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifake_utils import memory
+from cifake_utils.support import memory
 
 
 def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:

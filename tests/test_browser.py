@@ -15,8 +15,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifake_utils import data, series, widgets
+from cifake_utils import data
 from cifake_utils.data import FAKE, REAL
+from cifake_utils.lessons import series, widgets
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 expect = sync_api.expect

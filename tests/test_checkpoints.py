@@ -1,6 +1,6 @@
 import torch
 
-from cifake_utils import checkpoints, verified
+from cifake_utils.support import checkpoints, verified
 
 
 def test_kernels_in_channels_last_are_written_without_a_copy(tmp_path, monkeypatch):

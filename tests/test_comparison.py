@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cifake_utils import comparison, data, records
+from cifake_utils import data, records
+from cifake_utils.lessons import comparison
 
 
 def answers(generator, share, count=500):

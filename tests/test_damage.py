@@ -12,21 +12,19 @@ from torch import nn
 
 from cifake_utils import (
     CifakeError,
-    comparison,
     data,
     experiments,
     features,
-    fingerprint,
     models,
     profiles,
     records,
-    robustness,
     rotation,
     sample,
     training,
-    verified,
     weights,
 )
+from cifake_utils.lessons import comparison, robustness
+from cifake_utils.support import fingerprint, verified
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
 

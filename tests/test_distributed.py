@@ -27,7 +27,7 @@ from cifake_utils import (
     training,
     weights,
 )
-from cifake_utils.fingerprint import state_hash
+from cifake_utils.support.fingerprint import state_hash
 from tests.processes import context, die, was_killed
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5)

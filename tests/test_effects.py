@@ -5,7 +5,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from cifake_utils import data, effects, records, weights
+from cifake_utils import data, records, weights
+from cifake_utils.lessons import effects
 
 
 def test_effect_size_of_known_groups_with_an_interval_that_covers_it():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, exploration, plots, widgets
+from cifake_utils import data
+from cifake_utils.lessons import exploration, plots, widgets
 
 
 @pytest.fixture(scope="module")

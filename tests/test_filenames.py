@@ -1,6 +1,6 @@
 import pytest
 
-from cifake_utils import filenames
+from cifake_utils.support import filenames
 
 
 @pytest.mark.parametrize("name", [".hidden", "._a.jpg", ".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini"])

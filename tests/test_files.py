@@ -13,7 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from cifake_utils import CifakeError, __main__, data, experiments, features, files, models, profiles, verified
+from cifake_utils import CifakeError, __main__, data, experiments, features, models, profiles
+from cifake_utils.support import files, verified
 from tests.test_damage import PROFILE, result, same, small  # noqa: F401 (a fixture)
 
 POSIX = pytest.mark.skipif(

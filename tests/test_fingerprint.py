@@ -13,19 +13,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from cifake_utils import (
-    data,
-    experiments,
-    features,
-    fingerprint,
-    fractal,
-    losses,
-    models,
-    profiles,
-    rotation,
-    sample,
-    training,
-)
+from cifake_utils import data, experiments, features, fractal, losses, models, profiles, rotation, sample, training
+from cifake_utils.support import fingerprint
 from cifake_utils.weights import NONE
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
@@ -218,10 +207,11 @@ def test_nothing_stale_is_loaded(what, few, runs, monkeypatch, capsys):
 def test_a_changed_comment_recomputes_nothing(tmp_path, runs):
     """A copy of the package with other comments gives the same fingerprints, in a process of its own."""
     package = Path(experiments.__file__).parent
-    for file in package.glob("*.py"):
-        (tmp_path / "cifake_utils").mkdir(exist_ok=True)
+    for file in package.rglob("*.py"):
+        copied = tmp_path / "cifake_utils" / file.relative_to(package)
+        copied.parent.mkdir(parents=True, exist_ok=True)
         text = re.sub("^(    return .*[^,(])$", r"\1  # a comment", file.read_text(encoding="utf-8"), flags=re.M)
-        (tmp_path / "cifake_utils" / file.name).write_text(text, encoding="utf-8")
+        copied.write_text(text, encoding="utf-8")
     shutil.copytree(package / "assets", tmp_path / "cifake_utils" / "assets")
     here = every_fingerprint()
     shutil.copytree(Path(__file__).parent, tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))

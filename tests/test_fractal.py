@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import CifakeError, data, fractal, models, shapes
+from cifake_utils import CifakeError, data, fractal, models
 from cifake_utils.batches import normalise
+from cifake_utils.lessons import shapes
 
 
 def count_one_by_one(mask, size):

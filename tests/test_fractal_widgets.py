@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, fractal, fractal_widgets, models, shapes
+from cifake_utils import data, fractal, models
+from cifake_utils.lessons import fractal_widgets, shapes
 
 
 def controls(box):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFile
 
-from cifake_utils import CifakeError, data, images, memory
+from cifake_utils import CifakeError, data, images
+from cifake_utils.support import memory
 
 RED = torch.tensor([254, 0, 0])[:, None, None].float()
 

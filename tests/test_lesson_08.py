@@ -7,7 +7,8 @@ import io
 import matplotlib.pyplot as plt
 import nbformat
 
-from cifake_utils import evaluation, records, series
+from cifake_utils import evaluation, records
+from cifake_utils.lessons import series
 
 LESSON = series.NOTEBOOKS / "08_comparison.ipynb"
 

@@ -6,8 +6,9 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from cifake_utils import CifakeError, fingerprint, models, profiles, weights
+from cifake_utils import CifakeError, models, profiles, weights
 from cifake_utils.fractal import FractalDimension
+from cifake_utils.support import fingerprint
 
 SAMPLE = profiles.PROFILES["sample"]
 

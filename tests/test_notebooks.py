@@ -6,7 +6,7 @@ import re
 import nbformat
 import pytest
 
-from cifake_utils import series
+from cifake_utils.lessons import series
 
 PATHS = sorted(series.NOTEBOOKS.glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}

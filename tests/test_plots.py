@@ -1,12 +1,12 @@
 import dataclasses
-import io
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, evaluation, experiments, models, plots, records, robustness
+from cifake_utils import data, evaluation, experiments, models, records
+from cifake_utils.lessons import plots, robustness
 
 
 @pytest.fixture(autouse=True)
@@ -168,18 +168,3 @@ def test_mistakes_are_the_most_confident_ones_of_each_label():
     first_of_each = [figure.axes[0], figure.axes[2]]
     assert [int(panel.images[0].get_array().max()) for panel in first_of_each] == [4, 7]
     assert [panel.get_title() for panel in first_of_each] == ["P(FAKE) 0.99", "P(FAKE) 0.01"]
-
-
-def test_prediction_shows_image_evidence_and_dimensions_in_their_places():
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    evidence = torch.zeros(8, 8)
-    evidence[0, 0], evidence[7, 7] = 2, -1
-    figure = plots.prediction(image, evidence, torch.full((22, 22), 2.5), r"$\frac{1$ and $x$")
-    figure.savefig(io.BytesIO())  # would raise if it were read as a formula
-    plain, overlay, rough = figure.axes[:3]
-    assert plain.images[0].get_array().shape == (32, 32, 3)
-    grey, shown = overlay.images
-    assert shown.get_extent() == grey.get_extent() and shown.get_clim() == (-2, 2)
-    assert shown.get_cmap()(1.0)[:3] == pytest.approx(plots.COLOURS["FAKE"], abs=0.01)
-    assert list(rough.images[0].get_extent()) == [4.5, 26.5, 26.5, 4.5]
-    assert {panel.get_xlim() for panel in (plain, overlay, rough)} == {(-0.5, 31.5)}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cifake_utils import CifakeError, batches, data, experiments, images, models, prediction, profiles
 from cifake_utils.__main__ import main, print_error
+from cifake_utils.lessons import plots
 
 
 def save(path, seed=0, size=(48, 40)):
@@ -205,3 +206,18 @@ def test_what_a_redirected_output_can_not_encode_is_escaped(monkeypatch, encodin
     output.flush()
     text = output.buffer.getvalue().decode(encoding)
     assert "resnet50_scratch" in text and r"\udcff" in text
+
+
+def test_prediction_shows_image_evidence_and_dimensions_in_their_places():
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    evidence = torch.zeros(8, 8)
+    evidence[0, 0], evidence[7, 7] = 2, -1
+    figure = prediction.picture(image, evidence, torch.full((22, 22), 2.5), r"$\frac{1$ and $x$")
+    figure.savefig(io.BytesIO())  # would raise if it were read as a formula
+    plain, overlay, rough = figure.axes[:3]
+    assert plain.images[0].get_array().shape == (32, 32, 3)
+    grey, shown = overlay.images
+    assert shown.get_extent() == grey.get_extent() and shown.get_clim() == (-2, 2)
+    assert shown.get_cmap()(1.0)[:3] == pytest.approx(plots.COLOURS["FAKE"], abs=0.01)
+    assert list(rough.images[0].get_extent()) == [4.5, 26.5, 26.5, 4.5]
+    assert {panel.get_xlim() for panel in (plain, overlay, rough)} == {(-0.5, 31.5)}

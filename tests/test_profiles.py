@@ -42,8 +42,8 @@ def test_without_a_clone_runs_go_to_the_users_cache(wheel, monkeypatch, tmp_path
 
 
 def test_without_a_clone_there_are_no_notebooks_to_run(wheel, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "cifake_utils.series", raising=False)
-    monkeypatch.delattr("cifake_utils.series", raising=False)
+    monkeypatch.delitem(sys.modules, "cifake_utils.lessons.series", raising=False)
+    monkeypatch.delattr("cifake_utils.lessons.series", raising=False)
     assert main(["run"]) == 1
     assert "clone the repository" in capsys.readouterr().err
 

@@ -1,8 +1,9 @@
 import csv
 import dataclasses
 
-from cifake_utils import profiles, records, results
+from cifake_utils import profiles, records
 from cifake_utils.__main__ import main
+from cifake_utils.lessons import results
 
 README = (profiles.PROJECT / "README.md").read_text(encoding="utf-8")
 

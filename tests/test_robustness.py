@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from cifake_utils import evaluation, experiments, images, records, robustness
+from cifake_utils import evaluation, experiments, images, records
+from cifake_utils.lessons import robustness
 from cifake_utils.profiles import Profile
 
 PROFILE = Profile("sample", "sample", None, "offline", 1, cpu=True)

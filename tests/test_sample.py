@@ -39,7 +39,7 @@ def test_made_the_same_way_twice(cifake, runs):
 
 
 def test_both_labels_share_one_jpeg_setting(cifake):
-    from cifake_utils.exploration import jpeg_settings
+    from cifake_utils.lessons.exploration import jpeg_settings
 
     counts = jpeg_settings(data.entries(sample.build())["train"])
     assert counts["REAL"] == counts["FAKE"] and len(counts["REAL"]) == 1

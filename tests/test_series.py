@@ -4,8 +4,9 @@ import json
 import nbformat
 import pytest
 
-from cifake_utils import CifakeError, experiments, profiles, records, series
+from cifake_utils import CifakeError, experiments, profiles, records
 from cifake_utils.__main__ import main
+from cifake_utils.lessons import series
 
 
 def test_run_leaves_a_table_a_figure_and_its_timings(runs, monkeypatch, capsys):

@@ -9,7 +9,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifake_utils import CifakeError, batches, checkpoints, losses, profiles, training, verified
+from cifake_utils import CifakeError, batches, losses, profiles, training
+from cifake_utils.support import checkpoints, verified
 from tests.processes import context, die, was_killed
 
 SAMPLE = profiles.PROFILES["sample"]

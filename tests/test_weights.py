@@ -5,7 +5,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from cifake_utils import CifakeError, fingerprint, profiles, weights
+from cifake_utils import CifakeError, profiles, weights
+from cifake_utils.support import fingerprint
 
 FULL = profiles.PROFILES["full"]
 

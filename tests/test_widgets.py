@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, rotation, widgets
+from cifake_utils import data, rotation
+from cifake_utils.lessons import widgets
 
 
 @pytest.fixture(scope="module")

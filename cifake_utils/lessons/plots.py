@@ -7,7 +7,6 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -18,8 +17,8 @@ from torch import nn
 from cifake_utils import experiments, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
+from cifake_utils.lessons.robustness import CORRUPTIONS
 from cifake_utils.records import Record
-from cifake_utils.robustness import CORRUPTIONS
 
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
@@ -475,44 +474,6 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") ->
         labels, decided, display_labels=LABELS, ax=axes, cmap="Greys", colorbar=False, values_format=",d"
     )
     axes.set_title(title)
-    return figure
-
-
-def prediction(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tensor, title: str) -> Figure:
-    """Show an image, what in it speaks for FAKE and for REAL, and how rough it is where.
-
-    Parameters
-    ----------
-    image : torch.Tensor
-        uint8 (3, 32, 32).
-    evidence : torch.Tensor
-        (H, W): above 0 for FAKE, below 0 for REAL; enlarged over the whole image. What `prediction.grad_cam` returns.
-    dimensions : torch.Tensor
-        (h, w): of the windows that fit into the image, as `fractal.local_dimensions` returns them.
-    title : str
-        Shown as it is: a ``$`` in it begins no formula.
-    """
-    figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
-    size, inner = image.shape[-1], dimensions.shape[-1]
-    extent, margin = (-0.5, size - 0.5, size - 0.5, -0.5), (size - inner) / 2 - 0.5
-    plain.imshow(image.permute(1, 2, 0).numpy())
-    plain.set_title("what the model sees")
-    overlay.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
-    colours = LinearSegmentedColormap.from_list("evidence", [_BLUE, (1, 1, 1), _ORANGE])
-    most = max(float(evidence.abs().max()), 1e-12)
-    shown = overlay.imshow(
-        evidence.numpy(), cmap=colours, vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
-    )
-    bar = figure.colorbar(shown, ax=overlay, ticks=[-most, 0, most], shrink=0.8)
-    bar.ax.set_yticklabels(["REAL", "0", "FAKE"])
-    overlay.set_title(f"Grad-CAM, {evidence.shape[-2]}×{evidence.shape[-1]} map")
-    place = (margin, margin + inner, margin + inner, margin)
-    shown = rough.imshow(dimensions.numpy(), cmap="viridis", vmin=2, vmax=3, extent=place)
-    figure.colorbar(shown, ax=rough, ticks=[2, 2.5, 3], shrink=0.8)
-    rough.set_title(f"dimension of {size - inner + 1}×{size - inner + 1} windows")
-    for panel in (plain, overlay, rough):
-        panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    figure.suptitle(title, parse_math=False)
     return figure
 
 

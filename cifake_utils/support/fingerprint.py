@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 import xxhash
 
-from cifake_utils.verified import tensor_bytes
+from cifake_utils.support.verified import tensor_bytes
 
 MISSING = "nothing"  # in the place of a value that a recipe does not have
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from cifake_utils import features, fractal, models
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
-from cifake_utils.exploration import probe_accuracy
+from cifake_utils.lessons.exploration import probe_accuracy
 from cifake_utils.weights import Weights
 
 STAGES = ("stem", "layer1")  # deeper maps are too small: under 8×8 pixels there are fewer than three box sizes

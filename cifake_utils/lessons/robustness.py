@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from cifake_utils import data, evaluation, experiments, profiles, progress, records, verified
+from cifake_utils import data, evaluation, experiments, profiles, records
+from cifake_utils.support import progress, verified
 
 Predict = Callable[[torch.Tensor], dict[str, np.ndarray]]
 
-GAN_SAMPLES = Path(__file__).parent / "assets" / "gan_samples.npz"
+GAN_SAMPLES = Path(__file__).parent.parent / "assets" / "gan_samples.npz"
 
 
 def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
@@ -131,7 +132,7 @@ def curves(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> dict[str
 def gan_samples() -> torch.Tensor:
     """Return 500 images of a small GAN trained on CIFAKE's REAL images: uint8 (500, 3, 32, 32), RGB.
 
-    They have been through the JPEG encoder of CIFAKE's files; ``assets/make_gan_samples.py`` made them.
+    They have been through the JPEG encoder of CIFAKE's files; ``tools/make_gan_samples.py`` made them.
     """
     return torch.from_numpy(verified.load_arrays(verified.shipped(GAN_SAMPLES))["images"])
 

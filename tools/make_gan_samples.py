@@ -1,6 +1,6 @@
 """Train a small GAN on the REAL images of CIFAKE's train split and keep 500 of its images: FAKE of another kind.
 
-    CIFAKE_DATA=FOLDER python cifake_utils/assets/make_gan_samples.py
+    CIFAKE_DATA=FOLDER python tools/make_gan_samples.py
 
 writes ``gan_samples.npz`` beside this file; about ten minutes on two cores. The network is that of Radford, Metz &
 Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, ICLR 2016,
@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from cifake_utils import data, images, robustness
-from cifake_utils.files import replacing
+from cifake_utils import data, images
+from cifake_utils.lessons import robustness
+from cifake_utils.support.files import replacing
 
 EPOCHS, BATCH, RATE, BETAS, LATENT = 6, 128, 2e-4, (0.5, 0.999), 100
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cifake_utils import evaluation, records
 from cifake_utils.experiments import EXPERIMENTS
-from cifake_utils.files import replacing
+from cifake_utils.support.files import replacing
 
 # Test accuracies the paper gives for its five models.
 PAPER = {

@@ -8,12 +8,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from skimage.measure import block_reduce
 
-from cifake_utils import fractal, needs, sample, shapes
+from cifake_utils import fractal, needs, sample
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
+from cifake_utils.lessons import shapes
+from cifake_utils.lessons.plots import COLOURS
+from cifake_utils.lessons.widgets import View, live
 from cifake_utils.models import Backbone
-from cifake_utils.plots import COLOURS
-from cifake_utils.widgets import View, live
 
 with needs("lessons"):
     import ipywidgets

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from cifake_utils import exploration, needs, records, verified
+from cifake_utils import needs, records
 from cifake_utils.data import Cifake
+from cifake_utils.lessons import exploration
+from cifake_utils.support import verified
 
 with needs("lessons"):
     from statsmodels.stats.contingency_tables import mcnemar

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from cifake_utils import CifakeError, data, experiments, needs, plots, profiles, records, results
-from cifake_utils.files import replacing, writable
-from cifake_utils.strict import use_strict_environment
+from cifake_utils import CifakeError, data, experiments, needs, profiles, records
+from cifake_utils.lessons import plots, results
+from cifake_utils.support.files import replacing, writable
+from cifake_utils.support.strict import use_strict_environment
 
 NOTEBOOKS = profiles.notebooks()
 

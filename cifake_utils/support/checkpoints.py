@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from cifake_utils import verified
-from cifake_utils.files import clear_leftovers
+from cifake_utils.support import verified
+from cifake_utils.support.files import clear_leftovers
 
 Groups = dict[str, dict[str, torch.Tensor]]
 

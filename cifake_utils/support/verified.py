@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cifake_utils import CifakeError
-from cifake_utils.files import replacing
+from cifake_utils.support.files import replacing
 
 CHECKSUM, HEAD_CHECKSUM, RECIPE = "checksum", "head_checksum", "recipe"  # names of what is kept beside the contents
 SUMS = "SHA256SUMS"  # lists files that come with the package, as the program sha256sum writes and checks it
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 Tensors = dict[str, torch.Tensor]
 
 

@@ -1,6 +1,6 @@
 """Train the offline backbone: a ResNet50 from scratch on the ten object classes of CIFAKE's REAL photographs.
 
-    CIFAKE_DATA=FOLDER python cifake_utils/assets/make_backbone.py
+    CIFAKE_DATA=FOLDER python tools/make_backbone.py
 
 trains on the train split with bfloat16 autocast (about an hour on two cores), goes on from its last epoch when it was
 stopped, and writes ``backbone_cifar10_int8.safetensors`` beside this file. The test images are scored once, at the end,
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from cifake_utils import batches, data, profiles, weights
-from cifake_utils.files import replacing
+from cifake_utils.support.files import replacing
 
 EPOCHS, BATCH, PEAK, DECAY, SHIFT = 18, 128, 1e-3, 0.05, 4
 

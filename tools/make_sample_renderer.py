@@ -1,6 +1,6 @@
 """Train the autoencoder that renders the sample's FAKE tiles, on the REAL images of CIFAKE's train split.
 
-    CIFAKE_DATA=FOLDER python cifake_utils/assets/make_sample_renderer.py
+    CIFAKE_DATA=FOLDER python tools/make_sample_renderer.py
 
 writes ``sample_renderer.safetensors`` beside this file; a few minutes on two cores.
 """
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from cifake_utils import data, sample
-from cifake_utils.files import replacing
+from cifake_utils.support.files import replacing
 
 EPOCHS, BATCH, PEAK = 4, 128, 2e-3
 

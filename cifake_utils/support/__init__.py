@@ -1,0 +1,1 @@
+"""Safe files, checksums, fingerprints, progress and memory: what every other module may lean on."""
