@@ -1,4 +1,4 @@
-"""How good a detector is, from P(FAKE) and labels alone. FAKE is the positive class."""
+"""Measure how good a detector is, from P(FAKE) and labels alone. FAKE is the positive class."""
 
 import warnings
 from collections.abc import Callable
@@ -21,21 +21,22 @@ from cifake_utils.data import FAKE, REAL
 
 # Records keep P(FAKE) as float16, whose spacing below 1 is 2⁻¹¹; the log loss is taken no nearer to 0 and 1 than that.
 LOG_LOSS_MARGIN = 2.0**-11
-LOG_TEMPERATURES = (-3, 3)  # the range in which one is looked for
+LOG_TEMPERATURES = (-3, 3)  # the search range
 
 
 def _probabilities(values: np.ndarray) -> np.ndarray:
-    """Return probabilities as float64; a `ValueError` where they are none."""
+    """Return probabilities as float64; raise a `ValueError` where they are not probabilities."""
     p = np.asarray(values, np.float64)
     if not p.size or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(
-            "probabilities must lie between 0 and 1, and there must be some; found none, a NaN or another number"
+            "probabilities must lie between 0 and 1, and there must be at least one; found an empty array, a NaN or a "
+            "number outside that range"
         )
     return p
 
 
 def _vectors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return P(FAKE) as float64 (N,) and labels as int64 (N,); a `ValueError` where they are not what `score` takes."""
+    """Return P(FAKE) as float64 (N,) and labels as int64 (N,); raise the `ValueError` of `score`."""
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and labels {y.shape} must be two vectors of one length")
@@ -75,8 +76,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
     Raises
     ------
     ValueError
-        Shapes differ, nothing in them, probabilities outside 0 to 1 or not numbers, labels other than 0 and 1, only
-        one label, or a threshold that is NaN.
+        The shapes differ; the arrays are empty; a probability is NaN or lies outside 0 to 1; a label is neither 0 nor
+        1; only one label is present; the threshold is NaN.
     """
     p, y = _vectors(probabilities, labels)
     decided = _called_fake(p, threshold).astype(int)
@@ -100,7 +101,11 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
 
 
 def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy, 0 to 1, measured on ``count`` images; else a `ValueError`."""
+    """Return the 95 % Wilson interval of an accuracy (0 to 1) that was measured on ``count`` images.
+
+    Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 1927. Raises `ValueError` for
+    an accuracy outside 0 to 1 and for fewer than one image.
+    """
     if not (0 <= accuracy <= 1 and count >= 1):
         raise ValueError(f"the accuracy is {accuracy} on {count} images; expected 0 to 1 on at least one image")
     interval = binomtest(round(accuracy * count), count).proportion_ci(method="wilson")
@@ -110,9 +115,10 @@ def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:
 def bootstrap_interval(
     metric: Callable[[np.ndarray, np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of ``metric(labels, probabilities)``, 1,000 resamples of images.
+    """Return the 95 % percentile bootstrap interval of ``metric(labels, probabilities)``.
 
-    A resample that holds one label alone has no AUROC and is drawn again. A `ValueError` as from `score`.
+    It comes from 1,000 resamples of images. A resample that holds only one label has no AUROC and is drawn again.
+    Raises `ValueError` as `score` does.
     """
     p, y = _vectors(probabilities, labels)
     generator = np.random.default_rng((seed, 1))
@@ -129,7 +135,7 @@ def bootstrap_interval(
         paired=True,
         vectorized=False,
         n_resamples=1000,
-        batch=100,  # of them in memory at a time
+        batch=100,  # resamples in memory at a time
         method="percentile",
         rng=seed,
     )
@@ -152,18 +158,19 @@ def against(real: np.ndarray, fake: np.ndarray, threshold: float = 0.5) -> dict[
         ``real_images``, ``fake_images``; ``detected``, the share of FAKE called FAKE, and ``false_alarms``, the share
         of REAL called FAKE, each with the 95 % Wilson interval as ``…_low`` and ``…_high``; ``auroc``, ``auroc_low``
         and ``auroc_high`` with the 95 % interval of DeLong, DeLong & Clarke-Pearson, *Comparing the areas under two or
-        more correlated receiver operating characteristic curves*, Biometrics 1988. It has no width where the sets are
-        told apart perfectly, and is 0 to 1 where one of them has a single image.
+        more correlated receiver operating characteristic curves*, Biometrics 1988. The interval has no width where the
+        two sets are separated perfectly. It is 0 to 1 where one of them has a single image.
 
     Raises
     ------
     ValueError
-        An empty set, more than one dimension, probabilities outside 0 to 1 or not numbers, a threshold that is NaN.
+        A set is empty or has more than one dimension; a probability is NaN or lies outside 0 to 1; the threshold is
+        NaN.
     """
     real, fake = _probabilities(real), _probabilities(fake)
     if real.ndim != 1 or fake.ndim != 1:
         raise ValueError(f"expected two vectors of probabilities; got shapes {real.shape} and {fake.shape}")
-    result = {"real_images": len(real), "fake_images": len(fake)}
+    result: dict[str, float] = {"real_images": len(real), "fake_images": len(fake)}
     for name, values in (("detected", fake), ("false_alarms", real)):
         result[name] = float(_called_fake(values, threshold).mean())
         result[f"{name}_low"], result[f"{name}_high"] = accuracy_interval(result[name], len(values))
@@ -178,10 +185,10 @@ def against(real: np.ndarray, fake: np.ndarray, threshold: float = 0.5) -> dict[
 
 
 def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the threshold with the highest accuracy on these images: those of the validation split.
+    """Return the threshold with the highest accuracy on these images, which should be those of the validation split.
 
-    Half-way between two neighbouring probabilities; the one nearest to ½ where several are as good. A `ValueError` as
-    from `score`.
+    It lies half-way between two neighbouring probabilities. Of several equally good thresholds the one nearest to ½ is
+    returned. Raises `ValueError` as `score` does.
     """
     p, y = _vectors(probabilities, labels)
     values = np.unique(np.concatenate([[0.0, 1.0], p]))
@@ -193,10 +200,11 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the lowest log loss on these images: those of the validation split.
+    """Return the temperature with the lowest log loss on these images, which should be those of the validation split.
 
-    Looked for from 0.05 to 20. A warning says where the loss is lowest at an end of that range: where every image is
-    told right, for one, more certainty is always better. A `ValueError` as from `score`.
+    The search goes from 0.05 to 20. There is a warning if the lowest loss lies at an end of that range. This happens,
+    for example, where every image is classified correctly, since more certainty then always lowers the loss. Raises
+    `ValueError` as `score` does.
 
     Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
@@ -205,7 +213,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return log_loss(y, with_temperature(p, np.exp(log_temperature)), labels=(REAL, FAKE))
 
-    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x  # pyright: ignore[reportAttributeAccessIssue]
     if np.abs(found - LOG_TEMPERATURES).min() < 1e-3:
         warnings.warn(
             f"The best temperature found is {np.exp(found):.3g}, at the end of the searched range (0.05 to 20). The "
@@ -216,9 +224,10 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return P(FAKE), float64, after dividing its log odds by a temperature: above 1 less certain, the same order.
+    """Return P(FAKE), float64, after dividing its log odds by a temperature.
 
-    A `ValueError` for probabilities outside 0 to 1 or not numbers, and for a temperature not above 0 or infinite.
+    A temperature above 1 makes a detector less certain. The order of the images stays the same. Raises `ValueError` for
+    probabilities that are NaN or outside 0 to 1, and for a temperature that is infinite or not above 0.
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"the temperature is {temperature}; expected a finite number above 0")

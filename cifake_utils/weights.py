@@ -1,4 +1,4 @@
-"""Pre-trained ResNet50 weights: the offline backbone in ``assets/``, a local file, or torchvision's ImageNet ones."""
+"""Pre-trained ResNet50 weights: from the offline backbone in ``assets/``, a local file, or torchvision."""
 
 import hashlib
 import pickle
@@ -30,9 +30,9 @@ class Weights:
     ----------
     state : dict of str to torch.Tensor
     name : str
-        What a record calls them.
+        The name under which records list them.
     hash : str
-        16 hexadecimal digits of SHA-256 over names and values.
+        Fingerprint of names and values, 16 hexadecimal digits (`fingerprint.state_hash`).
     """
 
     state: StateDict
@@ -40,12 +40,12 @@ class Weights:
     hash: str
 
 
-_named: set[str] = set()  # hashes of what `load` has printed already
+_named: set[str] = set()  # hashes of the weights that `load` has named in this process
 NONE = Weights({}, "none (random initial values)", "none")
 
 
 def quantise(state: StateDict) -> StateDict:
-    """Return a state dict with every weight matrix or kernel as int8, one float32 scale an output channel.
+    """Return a state dict with every weight matrix or kernel as int8 and one float32 scale for each output channel.
 
     A weight w of channel c becomes round(w / s_c), s_c = max |w| / 127. Vectors (batch norm, biases) stay float32;
     counters (``num_batches_tracked``) stay as they are.
@@ -62,7 +62,7 @@ def quantise(state: StateDict) -> StateDict:
 
 
 def dequantise(state: StateDict) -> StateDict:
-    """Return what `quantise` packed as float32 again."""
+    """Return the float32 state dict of what `quantise` returned, up to rounding."""
     return {
         name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1)) if name + SCALE in state else value
         for name, value in state.items()
@@ -79,18 +79,22 @@ WAYS_TO_WEIGHTS = (
 def read_file(path: Path) -> StateDict:
     """Return the state dict in a ``.safetensors`` or ``.pth`` file; nothing in the file is executed.
 
-    Names that a model in `torch.nn.DataParallel` gave (``module.conv1.weight``) lose their beginning. Raises
-    `CifakeError` for a file that isn't there, can't be read, holds anything else, or would have to be executed.
+    The prefix that `torch.nn.DataParallel` puts before names (``module.conv1.weight``) is removed.
+
+    Raises
+    ------
+    CifakeError
+        The file is missing or unreadable, holds anything but tensors, or would run code when it is loaded.
     """
     if not path.is_file():
-        what = "that is no file but a folder" if path.is_dir() else "there is no such file"
+        what = "that is a folder, not a file" if path.is_dir() else "there is no such file"
         raise CifakeError(f"CIFAKE_WEIGHTS names {path}, and {what}. {WAYS_TO_WEIGHTS}")
     try:
         if path.suffix.lower() == ".safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no weights file can fail in any way
+    except Exception as error:  # any other kind of file can raise any kind of error
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise CifakeError(
                 f"The weights in {path} were not loaded: the file holds more than tensors, and loading it would run "
@@ -112,9 +116,9 @@ def _tensors_only(state: object, path: Path) -> StateDict:
     if not isinstance(state, dict):
         found = f"a {type(state).__name__}"
     elif inner := [key for key, value in state.items() if isinstance(value, dict)]:
-        found = f"dicts inside a dict, called {', '.join(map(repr, inner))}; save the one with the weights alone"
+        found = f"dicts inside a dict, called {', '.join(map(repr, inner))}; save only the one with the weights"
     elif odd := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
-        found = f"more than names with dense real tensors ({odd[0]!r} the first)"
+        found = f"more than names with dense real tensors (the first is {odd[0]!r})"
     else:
         state = dict(state)
         consume_prefix_in_state_dict_if_present(state, "module.")
@@ -137,8 +141,8 @@ def _is_plain(value: object) -> bool:
 def _backbone_only(state: StateDict, origin: str) -> StateDict:
     """Return float32 copies of all but ``fc``, in torchvision's order.
 
-    A counter of batches that is missing, as in files of torch before 0.4.1, becomes 0, as torch itself does it. Raises
-    `CifakeError` where other names are missing, shapes differ, or weights are integers, infinite or not a number.
+    A missing counter of batches becomes 0, as in torch itself; files of torch before 0.4.1 have none. Raises
+    `CifakeError` where other names are missing, shapes differ, or weights are integers, infinite or NaN.
     """
     with torch.device("meta"):
         expected = torchvision.models.resnet50().state_dict()
@@ -149,20 +153,20 @@ def _backbone_only(state: StateDict, origin: str) -> StateDict:
     if wrong:
         raise CifakeError(
             f"{origin} does not hold a torchvision ResNet50: {len(wrong)} of {len(expected)} tensors are missing or "
-            f"of another shape, {wrong[0]} the first. {WAYS_TO_WEIGHTS}"
+            f"of another shape; the first is {wrong[0]}. {WAYS_TO_WEIGHTS}"
         )
     whole = [name for name in expected if name not in counters and not state[name].is_floating_point()]
     if whole:
         raise CifakeError(
-            f"{origin} holds {len(whole)} weights of type {state[whole[0]].dtype}, {whole[0]} the first. Expected "
+            f"{origin} holds {len(whole)} weights of type {state[whole[0]].dtype}; the first is {whole[0]}. Expected "
             f"floating-point numbers. {WAYS_TO_WEIGHTS}"
         )
     state = {name: state[name].float() if state[name].is_floating_point() else state[name] for name in expected}
     infinite = [name for name, value in state.items() if not value.sum().isfinite()]  # faster than value by value
     if infinite:
         raise CifakeError(
-            f"{origin} holds numbers that are infinite or not a number in {len(infinite)} of {len(expected)} tensors, "
-            f"{infinite[0]} the first: a damaged file, or a training that diverged. Take another copy. "
+            f"{origin} holds values that are infinite or NaN in {len(infinite)} of {len(expected)} tensors; the first "
+            f"is {infinite[0]}. The file is damaged, or its training diverged. Use another copy. "
             f"{WAYS_TO_WEIGHTS}"
         )
     return state
@@ -180,10 +184,11 @@ def _weights(state: StateDict, name: str) -> Weights:
 
 
 def load(profile: profiles.Profile) -> Weights:
-    """Return the pre-trained weights of a profile, and print which they are, once in a process.
+    """Return the pre-trained weights of a profile. Their name is printed once in a process.
 
-    ``sample`` takes the offline backbone. ``lesson`` and ``full`` take the file in ``CIFAKE_WEIGHTS``; without it
-    torchvision downloads IMAGENET1K_V1. Raises `CifakeError` where neither is to be had.
+    The profile ``sample`` uses the offline backbone. ``lesson`` and ``full`` use the file that ``CIFAKE_WEIGHTS``
+    names; where the variable is unset, torchvision downloads IMAGENET1K_V1. Raises `CifakeError` where the weights
+    can't be read or downloaded.
     """
     local = profiles.folder_from("CIFAKE_WEIGHTS")
     if profile.pretrained == "offline":
@@ -200,7 +205,7 @@ def load(profile: profiles.Profile) -> Weights:
 
 
 def _downloaded(name: str) -> StateDict:
-    """Return torchvision's IMAGENET1K_V1, from the hub's cache or downloaded into it."""
+    """Return torchvision's IMAGENET1K_V1 from the cache of `torch.hub`, which it is downloaded into first if needed."""
     source = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
     kept = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rpartition("/")[2]
     if kept.exists():  # torchvision checks what it downloads, but not what it finds; the name ends with the hash
@@ -218,6 +223,6 @@ def _downloaded(name: str) -> StateDict:
 
 
 def offline_metadata() -> dict[str, str]:
-    """Return what the offline backbone's file says of itself: training data, accuracies, licence."""
+    """Return the metadata of the offline backbone's file: training data, accuracies and licence."""
     with safe_open(verified.shipped(OFFLINE), "pt") as file:
         return file.metadata()

@@ -45,7 +45,7 @@ def accuracy(labels, probabilities):
     [
         ([0.1, 0.2], [0], "one length"),
         ([[0.1, 0.2]], [[0, 1]], "two vectors"),
-        ([], [], "there must be some"),
+        ([], [], "there must be at least one"),
         ([0.1, 1.2], [0, 1], "between 0 and 1"),
         ([-0.1, 0.2], [0, 1], "between 0 and 1"),
         ([0.1, float("nan")], [0, 1], "NaN"),

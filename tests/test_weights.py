@@ -91,12 +91,12 @@ def test_truncated_file(tmp_path, suffix, share):
         (3, "holds a int."),
         ([torch.ones(1)], "holds a list."),
         (torch.ones(1), "holds a Tensor."),
-        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "called 'state_dict'; save the one with the weights alone"),
-        ({"conv1.weight": 1.5}, "('conv1.weight' the first)"),
-        ({1: torch.ones(1)}, "(1 the first)"),
-        ({"a": torch.ones(1, dtype=torch.complex64)}, "dense real tensors ('a' the first)"),
-        ({"a": torch.ones(2).to_sparse()}, "dense real tensors ('a' the first)"),
-        ({"a": torch.ones(2, device="meta")}, "dense real tensors ('a' the first)"),
+        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "called 'state_dict'; save only the one with the weights"),
+        ({"conv1.weight": 1.5}, "(the first is 'conv1.weight')"),
+        ({1: torch.ones(1)}, "(the first is 1)"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, "dense real tensors (the first is 'a')"),
+        ({"a": torch.ones(2).to_sparse()}, "dense real tensors (the first is 'a')"),
+        ({"a": torch.ones(2, device="meta")}, "dense real tensors (the first is 'a')"),
         ({"a": Runs()}, ".system)"),
         (torch.nn.Linear(1, 1), "(torch.nn.modules.linear.Linear)"),
     ],
@@ -115,7 +115,7 @@ def test_pickle_of_something_else(tmp_path, capfd, content, reason):
 @pytest.mark.filterwarnings("ignore")
 def test_quantised_tensors(tmp_path):
     torch.save({"a": torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.qint8)}, tmp_path / "bad.pth")
-    assert "dense real tensors ('a' the first)" in refusal(lambda: weights.read_file(tmp_path / "bad.pth"))
+    assert "dense real tensors (the first is 'a')" in refusal(lambda: weights.read_file(tmp_path / "bad.pth"))
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +128,11 @@ def resnet50():
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("conv1.weight", None, "conv1.weight the first"),
-        ("conv1.weight", torch.zeros(64, 3, 3, 3), "conv1.weight the first"),
+        ("conv1.weight", None, "the first is conv1.weight"),
+        ("conv1.weight", torch.zeros(64, 3, 3, 3), "the first is conv1.weight"),
         ("layer1.0.bn1.weight", torch.ones(64, dtype=torch.int32), "1 weights of type torch.int32"),
-        ("layer1.0.bn1.weight", torch.ones(64) * float("nan"), "in 1 of 318 tensors, layer1.0.bn1.weight"),
-        ("layer1.0.bn1.weight", torch.full((64,), 1e300, dtype=torch.float64), "infinite or not a number"),
+        ("layer1.0.bn1.weight", torch.ones(64) * float("nan"), "in 1 of 318 tensors; the first is layer1.0.bn1.weight"),
+        ("layer1.0.bn1.weight", torch.full((64,), 1e300, dtype=torch.float64), "infinite or NaN"),
     ],
     ids=["missing", "shape", "integers", "NaN", "beyond float32"],
 )

@@ -1,4 +1,4 @@
-"""Sets and surfaces whose dimension is known, to check box counting against."""
+"""Sets and surfaces of known dimension, on which box counting can be checked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Shape:
     dimension : float
         Of the ideal set.
     sizes : list of int
-        Matched scales: box sizes in pixels at which the drawing repeats itself.
+        Matched scales: the box sizes in pixels at which the drawing repeats itself.
     """
 
     name: str
@@ -41,7 +41,7 @@ PATTERNS = {
     "point": [[1, 0], [0, 0]],
 }
 
-# Corners of the line that replaces every straight piece, in the complex plane; a piece goes from 0 to 1.
+# The line that replaces every straight piece, as its corners in the complex plane; a piece goes from 0 to 1.
 GENERATORS = {
     "Koch": [0, 1 / 3, 1 / 2 + 1j * 3**0.5 / 6, 2 / 3, 1],
     "Minkowski": [0, 1 / 4, (1 + 1j) / 4, (2 + 1j) / 4, 1 / 2, (2 - 1j) / 4, (3 - 1j) / 4, 3 / 4, 1],
@@ -87,18 +87,20 @@ def dragon(levels: int) -> Shape:
     for _ in range(levels):
         middles = np.concatenate([(1 + 1j) / 2 * middles, 1 - (1 - 1j) / 2 * middles])
     filled = _draw(middles * 2 ** ((levels + 1) / 2) + 0.5 + 0.5j)
-    rows, columns = np.nonzero(filled & ~binary_erosion(filled))
+    rows, columns = np.nonzero(filled & np.logical_not(binary_erosion(filled)))
     coarse = 4  # lattice points in a pixel, so that the pixels see the outline and not the lattice
     mask = np.zeros((rows.max() // coarse + 1, columns.max() // coarse + 1), bool)
     mask[rows // coarse, columns // coarse] = True
     ratio = np.roots([1, -1, 0, -2])
-    dimension = float(2 * np.log2(ratio[ratio.imag == 0].real.item()))
+    dimension = float(2 * np.log2(np.real(ratio[np.imag(ratio) == 0]).item()))
     return Shape("dragon", mask, dimension, [2**level for level in range(levels // 2 - 4)])
 
 
 def _draw(points: np.ndarray) -> np.ndarray:
     """Return the mask of the pixels that contain a point; the complex numbers are positions in pixels."""
-    columns, rows = (np.floor(values - values.min() + 1e-6).astype(int) for values in (points.real, points.imag))
+    columns, rows = (
+        np.floor(values - values.min() + 1e-6).astype(int) for values in (np.real(points), np.imag(points))
+    )
     mask = np.zeros((rows.max() + 1, columns.max() + 1), bool)
     mask[rows.max() - rows, columns] = True
     return mask

@@ -1,6 +1,7 @@
-"""Where a run stands, in one file: tensors as safetensors, everything else as JSON in that file's own header.
+"""Save how far a training has come, in one file: tensors as safetensors, everything else as JSON in its header.
 
-One file is either the old one or the new one, whenever the process is killed; tensors and state never disagree.
+Because it is one file, tensors and state always belong together. A process that is killed while it writes leaves the
+old file untouched.
 """
 
 import json
@@ -15,7 +16,7 @@ Groups = dict[str, dict[str, torch.Tensor]]
 
 
 def save(path: Path, groups: Groups, state: dict, recipe: str = "") -> None:
-    """Write named groups of named tensors, and a state of JSON types, in place of what ``path`` held before.
+    """Write named groups of named tensors, and a state of JSON types, in place of the file ``path``.
 
     ``recipe`` is the fingerprint of what they were made from.
     """
@@ -31,9 +32,9 @@ def save(path: Path, groups: Groups, state: dict, recipe: str = "") -> None:
 
 
 def load(path: Path, recipe: str = "") -> tuple[Groups, dict]:
-    """Return what `save` wrote, tensors mapped from the file; a `verified.DamagedFile` for anything else.
+    """Return what `save` wrote, with tensors that are memory-mapped from the file.
 
-    A group without tensors is not there.
+    A group that had no tensors is missing from the result. Raises `verified.DamagedFile` for any other file.
     """
     groups: Groups = {}
     tensors, metadata = verified.load_tensors(path, recipe)

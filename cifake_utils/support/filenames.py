@@ -1,6 +1,6 @@
 """Names of files that others have made: which to leave out, how to show them, how to name a picture after them.
 
-A name may hold anything: characters that command a terminal, bytes that are no text, 255 bytes of it.
+Such a name may be up to 255 bytes long, and may hold control characters for a terminal or bytes that are no text.
 """
 
 import re
@@ -12,29 +12,32 @@ PICTURE_BYTES = 120  # of 255 that most file systems take: a temporary name besi
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file or folder of this name is none of the reader's: hidden, or left by a file manager."""
+    """Return whether a file or folder of this name is hidden or was put there by a file manager."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def escaped(text: Path | str) -> str:
-    """Return a text in which every character that can't be printed is written as in Python: ``\\x1b``, ``\\n``."""
+    """Return a text with every character that can't be printed written as in Python source: ``\\x1b``, ``\\n``."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shown(text: Path | str, most: int = 160) -> str:
-    """Return a name or a path as a table or a title can show it: escaped, and its middle left out if it is long."""
+    """Return a name or a path that fits into a table or a title: escaped, and without its middle if it is long."""
     text = escaped(text)
     half = (most - 1) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def same(name: str) -> str:
-    """Return what two names have in common that some file system takes for one: case and composed letters."""
+    """Return a key that is equal for two names if any file system may take them for the same file.
+
+    Such names differ only in upper and lower case, or in how their accented letters are composed.
+    """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def picture(name: str, taken: set[str]) -> str:
-    """Return a name for the PNG picture of a file, one that every file system takes, and add it to ``taken``.
+    """Return a name that every file system accepts for the PNG picture of a file, and add it to ``taken``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and locks that keep writers apart."""
+"""Write files so that no reader ever sees half of one, and lock them so that two writers never meet."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -18,26 +18,26 @@ from cifake_utils import CifakeError
 
 Found = TypeVar("Found")
 
-# What a system says when the disk is full, read-only, or not this user's: the reader can put that right.
+# Error numbers for a full disk, a path that is in the way, and a missing right: the reader can put these right.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS} | IN_THE_WAY
 
 
 def writable(folder: Path) -> Path:
-    """Return a folder that new files can be put into, made first where it is missing.
+    """Return a folder after making sure that it exists and that this user may write to it.
 
     Raises
     ------
     CifakeError
-        It can't be made, or this user may not write to it.
+        The folder can't be made, or this user may not write to it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Windows shows the rights to a folder only to who tries: locks and temporary files would wait there forever.
+        # On Windows only a trial shows whether a folder may be written to; a lock in one that may not waits for ever.
         trial = folder / f".trial-{os.getpid()}"
         trial.touch()
-        trial.unlink(missing_ok=True)  # another thread's was the same
+        trial.unlink(missing_ok=True)  # another thread may have removed it
     except OSError as error:
         raise cannot_write(folder, error) or _refused(folder, error.strerror or str(error)) from error
     return folder
@@ -45,16 +45,16 @@ def writable(folder: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes the place of ``path``, on failure it goes.
+    """Yield a temporary path beside ``path`` for the caller to write to.
 
-    What the caller makes at the temporary path may be a file or a folder. A folder that another process put
-    at ``path`` in the meantime is kept, and ours is dropped. A file has reached the disk before it takes its place,
-    and gets the permissions that the user's umask grants.
+    On success, what was written there replaces ``path``. On failure it is removed. It may be a file or a folder. If
+    another process has put a folder at ``path`` in the meantime, that folder is kept and ours is removed. A file is
+    flushed to the disk before it replaces ``path``, and gets the permissions that the user's umask grants.
 
     Raises
     ------
     CifakeError
-        The disk is full, or the folder is not one that this user may write to.
+        The disk is full, or this user may not write to the folder.
     """
     try:
         writable(path.parent)
@@ -74,19 +74,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeError | None:
-    """Return what to tell the reader of an error met while writing, None for one that is no matter of disks."""
+    """Return the message for an error met while writing, or None if the error has nothing to do with disks."""
     full = is_full(error)
-    if not full and error.errno not in NO_RIGHT:
-        return None
     if isinstance(error, SafetensorError):
         reason = str(error)
+    elif not full and error.errno not in NO_RIGHT:
+        return None
     else:
         reason = "a file lies where a folder is needed" if error.errno in IN_THE_WAY else error.strerror
-    return _refused(path, reason, "Free some space on that disk, or choose" if full else "Choose")
+    return _refused(path, str(reason), "Free some space on that disk, or choose" if full else "Choose")
 
 
 def is_full(error: OSError | SafetensorError) -> bool:
-    """Whether an error met while writing says that there is no room. (Of safetensors, which says no more: any.)"""
+    """Return whether an error met while writing says that the disk is full.
+
+    safetensors gives no details, so that every error of it counts.
+    """
     return isinstance(error, SafetensorError) or error.errno in NO_ROOM
 
 
@@ -98,7 +101,7 @@ def _refused(path: Path | str, reason: str, remedy: str = "Choose") -> CifakeErr
 
 
 def _finish(file: Path) -> None:
-    """Bring a file to the disk, with the permissions of any other new file (safetensors writes its own as 0600)."""
+    """Flush a file to the disk and give it the usual permissions; safetensors would leave 0600."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
     umask = os.umask(0)
@@ -108,11 +111,11 @@ def _finish(file: Path) -> None:
 
 @contextmanager
 def locked(path: Path, accelerator: Accelerator | None = None) -> Iterator[None]:
-    """Hold the lock file ``path`` for all processes of one job; another job waits until this one lets go.
+    """Hold the lock file ``path`` for all processes of one job, while other jobs wait for it.
 
-    The main process takes it, the others wait until it has; in the end all wait for the last one, so that what the
-    main process wrote meanwhile is there for every one of them. Whoever may write to the folder may take the lock,
-    whoever made its file.
+    The main process takes the lock, and the other processes of the job wait until it has it. At the end all of them
+    wait for each other, so that every process finds what the main process has written. Everybody who may write to the
+    folder may take the lock, whoever made the file.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ def locked(path: Path, accelerator: Accelerator | None = None) -> Iterator[None]
     Raises
     ------
     CifakeError
-        The folder is not one that this user may write to.
+        This user may not write to the folder.
     """
     main = accelerator is None or accelerator.is_main_process
     with _lock(path) if main else nullcontext():
@@ -135,13 +138,14 @@ def locked(path: Path, accelerator: Accelerator | None = None) -> Iterator[None]
 
 
 def agreed(find: Callable[[], Found], accelerator: Accelerator) -> Found:
-    """Return what ``find`` finds in the main process, in every process of a job; an error of it is raised in all.
+    """Call ``find`` in the main process of a job and return its result in every process.
 
-    What one of them does next, all have to do; each would see other files, a moment earlier or later.
+    A `CifakeError` that it raises is raised in every process too. Processes that looked at files for themselves, each
+    at another moment, could decide differently about what to do next.
     """
     if accelerator.num_processes == 1:
         return find()
-    found = None
+    found: object = None
     if accelerator.is_main_process:
         try:
             found = find()
@@ -150,7 +154,7 @@ def agreed(find: Callable[[], Found], accelerator: Accelerator) -> Found:
     (found,) = broadcast_object_list([found])
     if isinstance(found, CifakeError):
         raise found
-    return found
+    return cast(Found, found)
 
 
 @contextmanager
@@ -168,14 +172,14 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove what `replacing` left in a folder, of files called ``name``, in processes that were killed.
+    """Remove the temporary files that a killed process left behind while `replacing` wrote files called ``name``.
 
-    ``name`` may be a pattern. No other process may be writing such a file: hold its lock.
+    ``name`` may be a pattern. The caller must hold the lock of these files, so that no other process is writing them.
     """
     for leftover in folder.glob(f".{name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def can_be_removed(path: Path) -> bool:
-    """Whether there is such a file, in a folder that this user may write to."""
+    """Return whether a file exists in a folder that this user may write to."""
     return path.exists() and os.access(path.parent, os.W_OK)

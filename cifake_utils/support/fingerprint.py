@@ -1,4 +1,4 @@
-"""Fingerprints: 16 hexadecimal digits that say which data, weights or settings a result was made from."""
+"""Fingerprints: 16 hexadecimal digits that identify the data, weights or settings behind a result."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ import xxhash
 
 from cifake_utils.support.verified import tensor_bytes
 
-MISSING = "nothing"  # in the place of a value that a recipe does not have
+MISSING = "nothing"  # stands for a value that one of two recipes does not have
 
 
 def content_hash(pieces: Iterable) -> str:
-    """Return the fingerprint of pieces of content (anything with a buffer), one after the other: SHA-256."""
+    """Return the fingerprint of pieces of bytes, one after the other: the first digits of their SHA-256."""
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
@@ -21,16 +21,17 @@ def content_hash(pieces: Iterable) -> str:
 
 
 def state_hash(state: dict[str, torch.Tensor]) -> str:
-    """Return the fingerprint of named tensors: of their names and values, in the order of the names."""
+    """Return the fingerprint of named tensors: of names and values, sorted by name."""
     return content_hash(
         piece for name in sorted(state) for piece in (name.encode(), state[name].detach().cpu().contiguous().numpy())
     )
 
 
 def recipe_hash(recipe: dict | list) -> str:
-    """Return the fingerprint of a recipe: all that a result depends on, as JSON types and tensors.
+    """Return the fingerprint of a recipe, which lists all that a result depends on as JSON types and tensors.
 
-    The order of a dictionary's keys does not matter, a list's does. A tensor counts with type, shape and values.
+    The order of a dictionary's keys does not matter, the order of a list does. Of a tensor the type, the shape and the
+    values count.
     """
     return content_hash([json.dumps(recipe, sort_keys=True, default=_tensor).encode()])
 
@@ -38,11 +39,11 @@ def recipe_hash(recipe: dict | list) -> str:
 def _tensor(value: object) -> list:
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"A recipe holds JSON types and tensors; this is {value!r}.")
-    return [str(value.dtype), list(value.shape), xxhash.xxh3_128(tensor_bytes(value)).hexdigest()]
+    return [str(value.dtype), list(value.shape), xxhash.xxh3_128(tensor_bytes(value).data).hexdigest()]
 
 
 def differences(first: dict, second: dict, inside: str = "") -> dict[str, tuple]:
-    """Return what differs between two recipes: both values, by a name such as ``"training.learning_rate"``."""
+    """Return the entries in which two recipes differ: both values, by a name such as ``"training.learning_rate"``."""
     found = {}
     for key in sorted(first.keys() | second.keys()):
         one, other = first.get(key, MISSING), second.get(key, MISSING)

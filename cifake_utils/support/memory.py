@@ -1,4 +1,4 @@
-"""Memory that is no longer used goes back to the system."""
+"""Return memory that is no longer used to the system."""
 
 import ctypes
 import gc
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def trim() -> None:
-    """Give back what Python and, on Linux, the C library keep of freed memory.
+    """Return freed memory that Python and, on Linux, the C library still hold.
 
     After a training of all layers glibc holds some 600 MB that nothing uses.
     """

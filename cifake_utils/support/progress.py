@@ -1,4 +1,4 @@
-"""Progress bars: a widget in a notebook, a line in a terminal, nothing where ``TQDM_DISABLE`` is set."""
+"""Progress bars: a widget in a notebook, a line in a terminal, and none where ``TQDM_DISABLE`` is set."""
 
 import os
 
@@ -6,9 +6,9 @@ from tqdm.auto import tqdm
 
 
 def bar(*arguments, shown: bool = True, **options) -> tqdm:
-    """Return a tqdm bar, nothing unless ``shown``; takes what tqdm takes.
+    """Return a tqdm progress bar, which stays invisible unless ``shown``. All other arguments are those of tqdm.
 
-    (tqdm's own notebook bar does not look at ``TQDM_DISABLE``.)
+    ``TQDM_DISABLE`` is read here, because tqdm's own notebook bar ignores it.
     """
     disable = not shown or bool(os.environ.get("TQDM_DISABLE"))
     return tqdm(*arguments, unit="images", unit_scale=True, disable=disable, **options)

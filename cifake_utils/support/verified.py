@@ -1,7 +1,7 @@
-"""Files that the package writes and reads back: tensors, arrays, JSON. A reader gets what was written or a named error.
+"""Write and read files of tensors, arrays and JSON that carry a checksum.
 
-Each carries a checksum (XXH3, 128 bits, which is faster than memory is read). Nothing in these files is executed when
-it is read.
+Reading returns exactly what was written, or raises `DamagedFile`. The checksum is XXH3 with 128 bits, which is computed
+faster than memory can be read. Reading a file never executes anything in it.
 """
 
 import hashlib
@@ -26,7 +26,10 @@ Tensors = dict[str, torch.Tensor]
 
 
 class DamagedFile(CifakeError):
-    """A file is not what was written there. Whoever can make it again does; to a reader it says what to delete."""
+    """A file does not hold what was written to it.
+
+    A caller that can make the file again does so. Otherwise the message tells the reader which file to delete.
+    """
 
     def __init__(self, path: Path, reason: object) -> None:
         self.path, self.reason = path, str(reason)
@@ -38,14 +41,17 @@ class DamagedFile(CifakeError):
         super().__init__(f"{self.found} Expected what this package wrote there. {remedy}")
 
     def __reduce__(self) -> tuple:
-        return DamagedFile, (self.path, self.reason)  # from one process to another
+        return DamagedFile, (self.path, self.reason)  # so that it can be sent from one process to another
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes a library raise into a `DamagedFile`; a missing one stays what it is."""
+    """Turn any error that a library raises on a damaged file into a `DamagedFile`.
+
+    A missing file still raises `FileNotFoundError`.
+    """
     try:
-        with path.open("rb"):  # what safetensors says of a file that it may not open is something else
+        with path.open("rb"):  # safetensors hides that a file may not be opened behind an error of its own
             pass
         yield
     except (FileNotFoundError, DamagedFile):
@@ -55,13 +61,13 @@ def _reading(path: Path) -> Iterator[None]:
             f"{path} can't be read: {error.strerror}. Ask its owner for the right to read it, or set CIFAKE_RUNS to a "
             "folder of your own."
         ) from None
-    except Exception as error:  # each library has its own ways to fail
+    except Exception as error:  # every library raises errors of its own
         raise DamagedFile(path, str(error) or type(error).__name__) from None
 
 
 def file_checksum(path: Path) -> str:
-    """Return 32 hexadecimal digits over the bytes of a file. It is mapped, which is faster than reading it."""
-    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+    """Return the checksum of a file's bytes: 32 hexadecimal digits. The file is memory-mapped, which is faster."""
+    content = np.memmap(path, np.uint8, "r").data if path.stat().st_size else b""
     return xxhash.xxh3_128(content).hexdigest()
 
 
@@ -71,7 +77,7 @@ def tensor_bytes(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _json_checksum(document: object) -> str:
-    """Return a checksum over a document of JSON types as it is when it comes back from a file."""
+    """Return the checksum of a document of JSON types, in the form in which a file gives it back."""
     return xxhash.xxh3_128(json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()).hexdigest()
 
 
@@ -79,7 +85,7 @@ def _tensors_checksum(tensors: Tensors, metadata: Mapping[str, str]) -> str:
     described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in sorted(tensors)]
     checksum = xxhash.xxh3_128(_json_checksum([described, dict(metadata)]).encode())
     for name, *_ in described:
-        checksum.update(tensor_bytes(tensors[name]))
+        checksum.update(tensor_bytes(tensors[name]).data)
     return checksum.hexdigest()
 
 
@@ -91,7 +97,7 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | Non
     path : Path
     tensors : dict of str to torch.Tensor
     metadata : mapping of str to str, optional
-        What else to keep.
+        Further text to keep in the file.
     recipe : str
         Fingerprint of what the contents were made from.
     """
@@ -107,8 +113,11 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | Non
 def load_tensors(path: Path, recipe: str = "", expected: str | None = None) -> tuple[Tensors, dict[str, str]]:
     """Return tensors, mapped from their file, and metadata as `save_tensors` wrote them.
 
-    Raises `DamagedFile` for anything else, for contents that were made from another recipe, and, with ``expected``,
-    for a file of another checksum than that.
+    Raises
+    ------
+    DamagedFile
+        The file holds anything else; its contents were made from another recipe; its checksum differs from
+        ``expected``, where one is given.
     """
     with _reading(path):
         with safe_open(path, "pt") as file:
@@ -128,9 +137,9 @@ def load_tensors(path: Path, recipe: str = "", expected: str | None = None) -> t
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file that `save_tensors` wrote without reading it whole; none where they are not whole.
+    """Return the metadata of a file that `save_tensors` wrote, without reading its tensors.
 
-    Only they are verified.
+    Only the metadata are verified. The result is empty where they are damaged or the file is missing.
     """
     with suppress(FileNotFoundError, CifakeError), _reading(path), safe_open(path, "pt") as file:
         metadata = dict(file.metadata())
@@ -141,9 +150,10 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def is_whole(path: Path, recipe: str = "", say: str = "") -> bool:
-    """Whether a file is there and what `save_tensors` wrote of a recipe. With ``say`` a line tells of a damaged one.
+    """Return whether a file exists and holds what `save_tensors` wrote for this recipe.
 
-    For caches, whose owner makes them again; ``say`` is a sentence about that.
+    This is for caches, which can be made again. For a damaged file the reason is printed, followed by the sentence
+    ``say``; without ``say`` nothing is printed.
     """
     try:
         load_tensors(path, recipe)
@@ -159,14 +169,14 @@ def is_whole(path: Path, recipe: str = "", say: str = "") -> bool:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file in place of ``path``."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
+        np.savez_compressed(file, allow_pickle=False, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
 
 
 def load_arrays(path: Path, expected: str | None = None) -> dict[str, np.ndarray]:
     """Return what `save_arrays` wrote; raises `DamagedFile` for anything else.
 
-    Where ``expected`` is given, or where `SUMS` beside the file lists it, that is compared in place of the checksum
-    that the file itself carries.
+    The checksum to compare is ``expected`` where it is given. Otherwise it is the one in `SUMS` beside the file, and
+    where that list does not name the file, the one that the file itself carries.
     """
     with _reading(path):
         if expected and file_checksum(path) != expected:
@@ -183,7 +193,7 @@ def load_arrays(path: Path, expected: str | None = None) -> dict[str, np.ndarray
 
 
 def _arrays_checksum(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a checksum over named arrays: the ZIP format's own don't cover which arrays there are."""
+    """Return the checksum of named arrays. The checksums of the ZIP format don't cover which arrays there are."""
     described = [[name, arrays[name].dtype.str, list(arrays[name].shape)] for name in sorted(arrays)]
     checksum = xxhash.xxh3_128(_json_checksum(described).encode())
     for name, *_ in described:
@@ -199,7 +209,7 @@ def save_json(path: Path, document: dict) -> None:
 
 
 def load_json(path: Path) -> dict:
-    """Return what `save_json` wrote; raises `DamagedFile` for anything else. Spaces and line ends don't matter."""
+    """Return what `save_json` wrote; raises `DamagedFile` for anything else. Spaces and line ends may differ."""
     with _reading(path):
         document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict) or CHECKSUM not in document:
@@ -210,7 +220,10 @@ def load_json(path: Path) -> dict:
 
 
 def shipped(path: Path) -> Path:
-    """Return the path of a file that comes with the package; raises `DamagedFile` where it is not the one listed."""
+    """Return the path of a file that comes with the package, after comparing its SHA-256 with the one in `SUMS`.
+
+    Raises `DamagedFile` where they differ.
+    """
     with _reading(path):
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -220,7 +233,7 @@ def shipped(path: Path) -> Path:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the files that come with the package in a folder, by name; none where it has no list."""
+    """Return the SHA-256 of each file that `SUMS` of a folder lists, by name; empty where there is no such list."""
     try:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
         return {name: found for found, name in (line.split() for line in lines)}
