@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifake_utils import CifakeError
+from cifake_utils import CifakeError, data
 from cifake_utils.lessons.tables import Table
 
 ROWS = [
@@ -40,6 +40,7 @@ def test_values_are_shown_by_their_kind_or_their_format():
     table = Table(ROWS, formats={"paper": ".1f"})
     assert table.cells.loc["first"].tolist() == ["0.9877", "20,000", "yes", "–"]
     assert table.cells.loc["the second"].tolist() == ["0.5000", "7", "no", "0.8"]
+    assert Table(ROWS, formats=".2f").cells.loc["the second"].tolist() == ["0.50", "7", "no", "0.81"]
     assert Table([{"stage": "stem", "shape": (4, 64)}]).cells.loc["stem"].tolist() == ["(4, 64)"]
 
 
@@ -86,3 +87,13 @@ def test_a_frame_stays_as_it_was():
 def test_a_format_without_a_column_is_refused():
     with pytest.raises(CifakeError, match=r"lacks: acuracy\. Its columns are model, accuracy"):
         Table(ROWS, formats={"acuracy": ".3f"})
+
+
+def test_info_counts_the_images_of_every_class_and_of_none(few):
+    counts = data.info(few).set_index("object class")
+    assert list(counts.index) == [*few.class_names, "all"]
+    assert counts.loc["all"].sum() == 36 and counts.loc["all", "val FAKE"] == int(few.val.labels.sum())
+    assert counts.iloc[:-1].sum().tolist() == counts.loc["all"].tolist()
+    few.test.classes[:5] = data.UNKNOWN_CLASS
+    counts = data.info(few).set_index("object class")
+    assert counts.loc["unknown"].sum() == 5 and counts.loc["all"].sum() == 36

@@ -19,9 +19,10 @@ class Table:
         Values by column, the same columns in every row. The first column names the rows.
     caption : str
         What the numbers are, and of which images.
-    formats : mapping of str to str
-        Format specifications (``".3f"``, ``"+.2f"``, ``".0%"``) by column. Numbers of the other columns get four digits
-        after the point, whole numbers separators of thousands. What is missing is shown as –.
+    formats : str or mapping of str to str
+        A format specification (``".3f"``, ``"+.2f"``, ``".0%"``) for all fractional numbers, or one by column.
+        Without one, fractional numbers get four digits after the point, and whole numbers separators of thousands.
+        What is missing is shown as –.
 
     Attributes
     ----------
@@ -36,9 +37,9 @@ class Table:
     """
 
     def __init__(
-        self, rows: Sequence[Mapping] | pd.DataFrame, caption: str = "", formats: Mapping[str, str] | None = None
+        self, rows: Sequence[Mapping] | pd.DataFrame, caption: str = "", formats: str | Mapping[str, str] = ".4f"
     ):
-        formats = formats or {}
+        fractional, formats = (formats, {}) if isinstance(formats, str) else (".4f", formats)
         frame = pd.DataFrame(rows, dtype=object)
         if unknown := set(formats) - set(frame.columns):
             raise CifakeError(
@@ -46,7 +47,7 @@ class Table:
                 f"Its columns are {', '.join(frame.columns)}."
             )
         for name in frame:
-            frame[name] = [_text(value, formats.get(name)) for value in frame[name]]
+            frame[name] = [_text(value, fractional, formats.get(name)) for value in frame[name]]
         if len(frame.columns):  # the name of the first column goes where the others have theirs
             frame = frame.set_index(frame.columns[0]).rename_axis(index=None, columns=frame.columns[0])
         self.cells, self.caption = frame, caption
@@ -73,14 +74,14 @@ class Table:
         return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
-def _text(value: object, spec: str | None) -> str:
-    """Return a cell's text."""
+def _text(value: object, fractional: str, spec: str | None) -> str:
+    """Return a cell's text: a number in the format `spec`, or else in one that suits its kind."""
     if isinstance(value, str):
         return value
     if value is None or value is pd.NA or (isinstance(value, Real) and np.isnan(value)):
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if spec is None:
-        spec = "," if isinstance(value, Integral) else ".4f" if isinstance(value, Real) else ""
-    return format(value, spec) if spec else str(value)
+    if isinstance(value, Real):
+        return format(value, spec or ("," if isinstance(value, Integral) else fractional))
+    return str(value)
