@@ -36,7 +36,7 @@ def test_a_lesson_sees_what_there_is_and_how_to_get_the_rest(monkeypatch):
         "accuracy in the paper": "0.8123",
     }
     assert table.cells.loc["resnet50_scratch"].tolist() == ["–"] * 5 + ["0.7149"]
-    assert table.caption.endswith("Not yet measured: python -m cifake_utils --profile full train resnet50_scratch.")
+    assert table.caption.endswith("Not yet measured: python -m cifake_utils --profile full train resnet50_scratch")
     assert "resnet50_scratch" not in results.table()
 
 

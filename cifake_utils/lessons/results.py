@@ -43,9 +43,9 @@ def reference(names: Sequence[str]) -> Table:
     The caption says how to make the reference runs of those that have none.
     """
     frame = reference_scores(names)
-    caption = "All of CIFAKE, 20,000 test images, means over the seeds."
+    caption = "All of CIFAKE, 20,000 test images, means over the seeds"
     for name in frame["experiment"][frame["accuracy"].isna()]:
-        caption += f" Not yet measured: python -m cifake_utils --profile full train {name}."
+        caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
     frame = frame[["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
     return Table(
         frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),
