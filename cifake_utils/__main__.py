@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from cifake_utils import CifakeError, data, experiments, prediction, profiles, records
 from cifake_utils.lessons import results
+from cifake_utils.lessons.tables import Table
 from cifake_utils.support import filenames
 from cifake_utils.support.files import cannot_write, is_full
 
@@ -67,7 +68,7 @@ def run_data(action: str, source: str | None) -> int:
     """Carry out ``data fetch``, ``data info`` or ``data verify``; return the exit status."""
     if action == "info":
         cifake = data.load()
-        print(f"{data.info(cifake)}\n{cifake.source}, manifest hash {cifake.hash}")
+        print(f"{Table(data.info(cifake))}\n{cifake.source}, manifest hash {cifake.hash}")
         return 0
     folder = data.fetch(source) if action == "fetch" else data.find()
     problems = data.verify(folder)

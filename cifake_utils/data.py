@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -680,18 +681,17 @@ def _not_published(digest: str) -> list[str]:
     ]
 
 
-def info(cifake: Cifake) -> str:
-    """Return a table of images per split, label and object class."""
-    columns = [f"{split_name} {label}" for split_name in cifake.splits for label in LABELS]
-    width = max(map(len, cifake.class_names)) + 2
-    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
-    rows = [*enumerate(cifake.class_names), (UNKNOWN_CLASS, "unknown"), (None, "all")]
-    for klass, name in rows:
-        counts = [
-            int(((images.labels == label) & ((images.classes == klass) if klass is not None else True)).sum())
-            for images in cifake.splits.values()
-            for label in (REAL, FAKE)
-        ]
-        if klass != UNKNOWN_CLASS or any(counts):
-            lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in counts))
-    return "\n".join(lines)
+def info(cifake: Cifake) -> pd.DataFrame:
+    """Return the number of images by object class (rows, the last is all of them), split and label (columns)."""
+    counts = {}
+    for klass, class_name in [*enumerate(cifake.class_names), (UNKNOWN_CLASS, "unknown")]:
+        counts[class_name] = {
+            f"{split} {label_name}": int(((images.classes == klass) & (images.labels == label)).sum())
+            for split, images in cifake.splits.items()
+            for label, label_name in enumerate(LABELS)
+        }
+    if not any(counts["unknown"].values()):
+        del counts["unknown"]
+    frame = pd.DataFrame.from_dict(counts, orient="index")
+    frame.loc["all"] = frame.sum()
+    return frame.rename_axis("object class").reset_index()

@@ -1,13 +1,14 @@
 """Runs as tables: the reference runs beside the paper's numbers, and the reader's own beside both."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from cifake_utils import evaluation, records
 from cifake_utils.experiments import EXPERIMENTS
+from cifake_utils.lessons.tables import Table
 from cifake_utils.support.files import replacing
 
 # Test accuracies the paper gives for its five models.
@@ -20,63 +21,68 @@ PAPER = {
 }
 
 
+SCORES = ["accuracy", "f1_fake", "auroc", "ece"]
+HEADINGS = {"f1_fake": "F1 (FAKE)", "auroc": "AUROC", "ece": "ECE"}  # of the columns whose names are no words
+
+
 def table() -> str:
     """Return every experiment that has reference runs as a row of a Markdown table: the README's.
 
     Test images; the mean over the seeds of accuracy with its 95 % Wilson interval, F1 of FAKE, AUROC, ECE.
     """
-    rows = [
-        "| experiment | paper | here: accuracy (95 % interval) | seeds | F1 (FAKE) | AUROC | ECE |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, experiment in EXPERIMENTS.items():
-        runs = records.references(name)
-        if runs:
-            accuracy, f1, auroc, ece, low, high = _means(runs)
-            rows.append(
-                f"| `{name}`, {experiment.about} | {PAPER.get(name, '–')} | {accuracy:.4f} ({low:.4f} to {high:.4f}) "
-                f"| {len(runs)} | {f1:.4f} | {auroc:.4f} | {ece:.4f} |"
-            )
-    return "\n".join(rows)
+    frame = reference_scores(list(EXPERIMENTS)).dropna(subset="accuracy")
+    frame["experiment"] = [f"`{name}`, {EXPERIMENTS[name].about}" for name in frame["experiment"]]
+    frame["here: accuracy (95 % interval)"] = [f"{row.accuracy:.4f} ({row.interval})" for row in frame.itertuples()]
+    columns = ["experiment", "paper", "here: accuracy (95 % interval)", "seeds", *SCORES[1:]]
+    return Table(frame[columns].rename(columns=HEADINGS), formats={"seeds": ".0f"}).markdown()
 
 
-def lines(names: Sequence[str]) -> str:
-    """Return what the named experiments score on all of CIFAKE as plain text, a line each, for a lesson.
+def reference(names: Sequence[str]) -> Table:
+    """Return what the named experiments score on all of CIFAKE, for a lesson: the numbers of `table`.
 
-    The numbers of `table`. An experiment that has not been measured yet gets the command that makes its reference run.
+    The caption says how to make the reference runs of those that have none.
     """
-    width = max(map(len, names))
-    rows = [f"{'':<{width}}  accuracy  95 % interval     F1 (FAKE)  AUROC   seeds"]
+    frame = reference_scores(names)
+    caption = "All of CIFAKE, 20,000 test images, means over the seeds"
+    for name in frame["experiment"][frame["accuracy"].isna()]:
+        caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
+    frame = frame[["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
+    return Table(
+        frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),
+        caption,
+        {"seeds": ".0f"},
+    )
+
+
+def reference_scores(names: Sequence[str]) -> pd.DataFrame:
+    """Return the means of the scores of the reference runs on test images, a row for every named experiment.
+
+    Columns: ``experiment``; ``paper``, the accuracy in the paper; `SCORES`; ``interval``, the 95 % Wilson interval of
+    the accuracy, as text; ``seeds``, the number of runs. What has not been measured is missing (NaN).
+    """
+    rows = []
     for name in names:
         runs = records.references(name)
-        if runs:
-            accuracy, f1, auroc, _, low, high = _means(runs)
-            values = f"{accuracy:.4f}    {low:.4f} to {high:.4f}  {f1:.4f}     {auroc:.4f}  {len(runs)}"
-        else:
-            values = f"not yet measured: python -m cifake_utils --profile full train {name}"
-        rows.append(f"{name:<{width}}  {values}")
-    return "\n".join(rows)
+        row = {"experiment": name, "paper": PAPER.get(name), "seeds": len(runs) or None}
+        rows.append(row | (_scores(runs) if runs else {}))
+    frame = pd.DataFrame(rows, columns=["experiment", "paper", *SCORES, "low", "high", "seeds"])
+    frame["interval"] = _intervals(frame)
+    return frame
 
 
-def own(runs: Sequence[records.Record]) -> str:
-    """Return a reader's own runs of one profile as plain text, a line each, with a title that says on which data.
+def own(runs: Sequence[records.Record]) -> Table:
+    """Return a reader's own runs of one profile, with a caption that says on which data.
 
     Test images: accuracy with its 95 % Wilson interval, F1 of FAKE, AUROC; beside them, where the data are CIFAKE, the
     mean accuracy of the reference runs and the paper's.
     """
-    rows = _own_rows(runs)
-    if not rows:
-        return "There is no finished run yet."
-    width = max(len(row["run"]) for row in rows)
-    head = f"{'':<{width}}  accuracy  95 % interval     F1 (FAKE)  AUROC"
-    lines = [title(runs[0]), head + ("   reference  paper" if runs[0].data == "CIFAKE" else "")]
-    for row in rows:
-        interval = f"{row['low']:.4f} to {row['high']:.4f}"
-        numbers = f"{row['accuracy']:.4f}    {interval}  {row['f1_fake']:.4f}     {row['auroc']:.4f}"
-        others = [f"{row[key]:.4f}" if row[key] else "–" for key in ("reference", "paper")]
-        tail = f"  {others[0]:<9}  {others[1]}" if runs[0].data == "CIFAKE" else ""
-        lines.append(f"{row['run']:<{width}}  {numbers}{tail}")
-    return "\n".join(lines)
+    if not runs:
+        return Table([], "There is no finished run yet.")
+    frame = own_scores(runs)
+    frame["95 % interval"] = _intervals(frame)
+    columns = ["run", "accuracy", "95 % interval", "f1_fake", "auroc"]
+    columns += ["reference", "paper"] if runs[0].data == "CIFAKE" else []
+    return Table(frame[columns].rename(columns=HEADINGS), title(runs[0]))
 
 
 def title(run: records.Record) -> str:
@@ -86,12 +92,9 @@ def title(run: records.Record) -> str:
 
 
 def write_csv(runs: Sequence[records.Record], path: Path) -> None:
-    """Write the numbers of `own`, and what each run was made from, as a CSV file with a header line."""
-    rows = _own_rows(runs)
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ["run"])
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write `own_scores` as a CSV file with a header line."""
+    with replacing(path) as partial:
+        own_scores(runs).to_csv(partial, index=False, lineterminator="\n")
 
 
 def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, float]]:
@@ -101,41 +104,43 @@ def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, 
     """
     names = dict.fromkeys(run.model for run in runs if run.data == "CIFAKE")
     measured = {name: records.references(name) for name in names}
-    reference = {name: _means(found)[0] for name, found in measured.items() if found}
+    reference = {name: _scores(found)["accuracy"] for name, found in measured.items() if found}
     return reference, {name: PAPER[name] for name in names if name in PAPER}
 
 
-def _own_rows(runs: Sequence[records.Record]) -> list[dict]:
-    """Return a row of `write_csv` for every run, in the order of `EXPERIMENTS`; None where there is no number."""
+def own_scores(runs: Sequence[records.Record]) -> pd.DataFrame:
+    """Return a reader's own runs, a row each, in the order of `EXPERIMENTS`: the numbers, and what they were made from.
+
+    Columns: ``run``, ``profile``, ``data``, ``data_hash``, ``weights``; ``test_images``, their number; `SCORES` of the
+    test images, with ``low`` and ``high``, the 95 % Wilson interval of the accuracy; ``seconds``; ``reference`` and
+    ``paper``, see `beside`. What there is no number for is missing (NaN).
+    """
     reference, paper = beside(runs)
-    rows = []
-    for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.model), run.seed)):
-        accuracy, f1, auroc, ece, low, high = _means([run])
-        rows.append(
-            {
-                "run": run.name,
-                "profile": run.profile,
-                "data": run.data,
-                "data_hash": run.data_hash,
-                "weights": run.weights,
-                "test_images": len(run.labels["test"]),
-                "accuracy": accuracy,
-                "low": low,
-                "high": high,
-                "f1_fake": f1,
-                "auroc": auroc,
-                "ece": ece,
-                "seconds": round(sum(run.seconds.values()), 1),
-                "reference": reference.get(run.model),
-                "paper": paper.get(run.model),
-            }
-        )
-    return rows
-
-
-def _means(runs: list[records.Record]) -> tuple[float, ...]:
-    """Return accuracy, F1 of FAKE, AUROC and ECE on test images, means over the runs, and the accuracy's interval."""
-    means = [
-        float(np.mean([run.metrics["test"][key] for run in runs])) for key in ("accuracy", "f1_fake", "auroc", "ece")
+    rows = [
+        {
+            "run": run.name,
+            "profile": run.profile,
+            "data": run.data,
+            "data_hash": run.data_hash,
+            "weights": run.weights,
+            "test_images": len(run.labels["test"]),
+            **_scores([run]),
+            "seconds": round(sum(run.seconds.values()), 1),
+            "reference": reference.get(run.model),
+            "paper": paper.get(run.model),
+        }
+        for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.model), run.seed))
     ]
-    return *means, *evaluation.accuracy_interval(means[0], len(runs[0].labels["test"]))
+    return pd.DataFrame(rows, columns=None if rows else ["run"])
+
+
+def _scores(runs: list[records.Record]) -> dict[str, float]:
+    """Return `SCORES` on test images, means over the runs, and ``low`` and ``high``, the accuracy's interval."""
+    accuracy, *others = (float(np.mean([run.metrics["test"][score] for run in runs])) for score in SCORES)
+    low, high = evaluation.accuracy_interval(accuracy, len(runs[0].labels["test"]))
+    return {"accuracy": accuracy, "low": low, "high": high, **dict(zip(SCORES[1:], others, strict=True))}
+
+
+def _intervals(frame: pd.DataFrame) -> list[str | None]:
+    """Return the accuracy's interval as text, by row."""
+    return [None if np.isnan(row.low) else f"{row.low:.4f} to {row.high:.4f}" for row in frame.itertuples()]
