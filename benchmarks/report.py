@@ -96,11 +96,11 @@ def step(document: dict) -> str:
     notes = [
         f"Gain {document['ours'] / document['usual']:.2f}×.",
         f"An image takes {short(document['multiply_adds']['forward'] / 1e6)} million multiply-adds forward and "
-        f"{short(step_cost / 1e6)} million in a whole step. This machine's float32 peak, measured with a matrix product, "
-        f"is {short(peak / 1e9)} thousand million multiply-adds a second; in bfloat16 it is "
+        f"{short(step_cost / 1e6)} million in a whole step. The float32 peak of this machine, measured with a matrix "
+        f"product, is {short(peak / 1e9)} thousand million multiply-adds a second; in bfloat16 it is "
         f"{short(document['peak']['bfloat16'] / 1e9)} thousand million.",
-        f"On the same images and weights, in float64, the gradients of the usual pipeline and of the one here differ by "
-        f"{document['differences']['gradient']:.1g} of their length.",
+        "On the same images and weights, in float64, the gradients of the usual pipeline and of the one here differ "
+        f"by {document['differences']['gradient']:.1g} of their length.",
     ]
     if compiled:
         notes.append(f"`torch.compile` takes {short(max(compiled))} s before its first step.")

@@ -1,6 +1,7 @@
 """The pages that a reader meets first: their numbers are those of the records, and their links lead somewhere."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -30,9 +31,11 @@ def test_all_results_are_those_of_the_reference_runs():
 
 def test_readme_shows_the_five_models_of_the_paper():
     """Where this fails, the numbers to write into the README's table are in the rows of `measured`."""
-    pattern = r"^\| `.*?\| (0\.\d{4}) \| (0\.\d{4}) \((0\.\d{4} to 0\.\d{4})\) \|"
-    measured = [" | ".join(row) for row in re.findall(pattern, results.table(), re.M)]
-    shown = re.findall(r"^\| \d .*?\| (0\.\d{4} \| 0\.\d{4} \| 0\.\d{4} to 0\.\d{4}) \|$", README.read_text("utf-8"), re.M)
+    number = r"(0\.\d{4})"
+    rows = rf"^\| `.*?\| {number} \| {number} \({number} to {number}\) \|"
+    measured = re.findall(rows, results.table(), re.M)
+    rows = rf"^\| \d .*?\| {number} \| {number} \| {number} to {number} \|$"
+    shown = re.findall(rows, README.read_text(encoding="utf-8"), re.M)
     assert shown == measured and len(shown) == 5
 
 
@@ -68,5 +71,5 @@ def test_pictures_have_a_text(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_headings_come_in_order(page):
     levels = [len(marks) for marks in re.findall(r"^(#+) ", without_code(page), re.M)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(below <= above + 1 for above, below in zip(levels, levels[1:], strict=False))
+    assert levels[:1] in ([], [1]) and levels.count(1) <= 1  # none where a page only includes another
+    assert all(below <= above + 1 for above, below in pairwise(levels))
