@@ -44,6 +44,12 @@ def test_readme_counts_the_other_models():
     assert int(others) == len(results.table().splitlines()) - 2 - 5
 
 
+def test_what_the_controls_say_stands_in_the_table():
+    page = (profiles.PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    said = re.findall(r"0\.\d{4}", page.partition("## What the controls say")[2].partition("\n## ")[0])
+    assert said and set(said) <= set(re.findall(r"(0\.\d{4}) \(", results.table()))
+
+
 def test_readme_is_one_page():
     assert README.stat().st_size < 8_000
 
