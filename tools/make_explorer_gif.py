@@ -2,8 +2,8 @@
 
     python tools/make_explorer_gif.py
 
-writes ``docs/box_counting.gif``; a few seconds. It shows a drawn set and a photograph that scikit-learn ships, each
-under boxes that become smaller. No image of CIFAKE is in it.
+writes ``docs/box_counting.gif``, which takes a few seconds. It shows two drawn sets under boxes that become smaller.
+There is no photograph in it, so that nobody else has rights in it.
 """
 
 import io
@@ -16,15 +16,15 @@ from cifake_utils.lessons import fractal_widgets
 from cifake_utils.support.files import replacing
 
 TARGET = profiles.PROJECT / "docs" / "box_counting.gif"
-SETS = ("Koch", "flower")
+SETS = ("Koch", "Sierpinski triangle")
 SIZES = (48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # pixels
-THRESHOLD, COLOURS = 0.5, 32
+COLOURS = 32
 FRAME, LAST = 600, 2000  # milliseconds a frame is shown, and the last one of each set
 
 
 def frame(name: str, size: int) -> Image.Image:
     """Return the explorer's view of a set under boxes of ``size`` pixels, its sentence above it, with few colours."""
-    figure, sentence = fractal_widgets.render_boxes(name, THRESHOLD, size)
+    figure, sentence = fractal_widgets.render_boxes(name, threshold=0.5, size=size)
     width, height = figure.get_size_inches()
     figure.text(0.01, 1.02, sentence, fontsize=11)
     buffer = io.BytesIO()
