@@ -1,4 +1,4 @@
-"""The measured numbers as the tables of the README, and as a figure."""
+"""The measured numbers as the tables of `docs/speed.md`, and as a figure."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def read(part: str) -> dict | None:
 
 
 def tables() -> str:
-    """Return the measurements as Markdown: the README's. Box counting has a section of its own there."""
+    """Return the measurements as Markdown: that of `docs/speed.md`. Box counting has a section of its own there."""
     writers = {
         "frozen": frozen,
         "step": step,
@@ -31,11 +31,12 @@ def tables() -> str:
     paragraphs = []
     for part, write in writers.items():
         document = read(part)
+        paragraphs.append(f"## {write.__doc__.rstrip('.')}")
         if document is None:
-            paragraphs.append(f"*{write.__doc__.rstrip('.')}: not yet measured, `python -m benchmarks {part}`.*")
+            paragraphs.append(f"This is not yet measured. `python -m benchmarks {part}` measures it.")
         else:
             when = f"{document['date']}, {document['machine']}, torch {document['versions']['torch']}"
-            paragraphs.append(f"**{write.__doc__.rstrip('.')}** ({when}):\n\n{write(document)}")
+            paragraphs.append(f"Measured on {when}.\n\n{write(document)}")
     return "\n\n".join(paragraphs)
 
 
@@ -71,8 +72,8 @@ def frozen(document: dict) -> str:
     titles = [f"{count:,} images, {document['epochs']} epochs", "usual loop, s", "cached features, s", "gain"]
     parts = ", ".join(f"{stage} {short(value)} s" for stage, value in ours.items())
     return (
-        f"{table(titles, rows)}\n\nOf the time here: {parts}. Losses of training and validation images differ by at "
-        f"most {document['largest_difference']:.1g} in any epoch."
+        f"{table(titles, rows)}\n\nThe time end to end here is the sum of {parts}. The losses of the two ways, on "
+        f"training and validation images, differ by at most {document['largest_difference']:.1g} in any epoch."
     )
 
 
@@ -94,15 +95,20 @@ def step(document: dict) -> str:
     compiled = [row["first step"] for row in document["candidates"] if "compile" in row["what"] and "error" not in row]
     notes = [
         f"Gain {document['ours'] / document['usual']:.2f}×.",
-        f"An image takes {short(document['multiply_adds']['forward'] / 1e6)} million multiply-adds forward, "
-        f"{short(step_cost / 1e6)} million in a step; a float32 matrix product here does {short(peak / 1e9)} thousand "
-        f"million a second, in bfloat16 {short(document['peak']['bfloat16'] / 1e9)}.",
-        f"On the same images and weights the gradients of both, in float64, differ by "
-        f"{document['differences']['gradient']:.1g} of their length.",
+        f"An image takes {short(document['multiply_adds']['forward'] / 1e6)} million multiply-adds forward and "
+        f"{short(step_cost / 1e6)} million in a whole step. The float32 peak of this machine, measured with a matrix "
+        f"product, is {short(peak / 1e9)} thousand million multiply-adds a second; in bfloat16 it is "
+        f"{short(document['peak']['bfloat16'] / 1e9)} thousand million.",
+        "On the same images and weights, in float64, the gradients of the usual pipeline and of the one here differ "
+        f"by {document['differences']['gradient']:.1g} of their length.",
     ]
     if compiled:
         notes.append(f"`torch.compile` takes {short(max(compiled))} s before its first step.")
-    picture = "![Time of a training step by stage, usual and here](benchmarks/step.png)"
+    usual, ours = (short(1000 * sum(seconds.values())) for seconds in document["stages"].values())
+    picture = (
+        f"![Bars with the milliseconds that an image takes in each stage of a training step: {usual} in all in the "
+        f"usual pipeline, {ours} here. Forward and backward take most of it.](../benchmarks/step.png)"
+    )
     return f"{table(['', 'batch', 'images/s', 'share of float32 peak'], rows)}\n\n{' '.join(notes)}\n\n{picture}"
 
 
@@ -110,7 +116,7 @@ def loading(document: dict) -> str:
     """Loading all images to pixels."""
     rows = [[way, short(value["seconds"]), megabytes(value["peak"])] for way, value in document["ways"].items()]
     titles = [f"{document['images']:,} JPEGs", "s", "peak memory"]
-    return f"{table(titles, rows)}\n\nSame pixels in every row."
+    return f"{table(titles, rows)}\n\nAll rows give the same pixels."
 
 
 def growth(document: dict) -> str:
@@ -123,7 +129,7 @@ def growth(document: dict) -> str:
         other = max(row["anonymous"].values())
         sizes = [row["images"], row["features"], other]
         rows.append([f"{row['size']:,}", *(short(row["seconds"][stage]) for stage in stages), *map(megabytes, sizes)])
-    outcomes = "; ".join(f"{name}: {outcome}" for name, outcome in document["limited"].items())
+    outcomes = " ".join(f"Features {name}: {outcome.rstrip('.')}." for name, outcome in document["limited"].items())
     last = document["sizes"][-1]
     checks, times = last["checks"], last["seconds"]
     return (
@@ -131,8 +137,8 @@ def growth(document: dict) -> str:
         f"{short(1000 * checks['images'])} ms, {checks['images'] / times['load']:.0%} of loading them, and for their "
         f"features {short(1000 * checks['features'])} ms, {checks['features'] / times['epoch']:.0%} of the first epoch "
         "that reads them.\n\n"
-        f"An epoch on the most images, with no more than {megabytes(document['limit'])} to "
-        f"allocate (`RLIMIT_DATA`), features {outcomes}."
+        f"In a last trial, an epoch on the most images may allocate no more than {megabytes(document['limit'])} "
+        f"(`RLIMIT_DATA`). {outcomes}"
     )
 
 
@@ -140,26 +146,27 @@ def choices(document: dict) -> str:
     """Choices of the recipes, accuracy on validation images."""
     one, four = document["one turn"], document["four turns"]
     ways = {
-        "pretext: one random turn an epoch, or all four in every batch": (one["turns"], four["turns"]),
-        "… and then fine-tuned on REAL and FAKE": (one["real_fake"], four["real_fake"]),
-        "from scratch: gradient limited to a length of 5, or not": document["resnet50_scratch"].values(),
-        "fine-tuned from ImageNet: the same": document["resnet50_finetuned"].values(),
+        "rotation pretext: one random turn an epoch (here) or all four in every batch": (one["turns"], four["turns"]),
+        "the same two, then fine-tuned on REAL and FAKE": (one["real_fake"], four["real_fake"]),
+        "from scratch: gradient limited to a length of 5 (here) or not": document["resnet50_scratch"].values(),
+        "fine-tuned from ImageNet: the same two": document["resnet50_finetuned"].values(),
     }
     rows = [[what, *(f"{accuracy:.3f}" for accuracy in values)] for what, values in ways.items()]
     counts = document["images"]
     return (
         f"{table(['', 'as here', 'other'], rows)}\n\n{counts['train']:,} training images, {counts['val']:,} validation "
-        f"images, one seed, precision {document['precision']}; pretext and training from scratch {document['epochs']} "
-        f"epochs' steps, fine-tuning {document['tuning']}."
+        f"images, one seed, precision {document['precision']}. The pretext and the training from scratch take as many "
+        f"steps as {document['epochs']} epochs, fine-tuning as many as {document['tuning']}."
     )
 
 
 def series(document: dict) -> str:
-    """The whole series in the profiles sample (on one thread, as in the tests) and lesson, with all trainings."""
+    """The whole series, with all trainings."""
     seconds = document["profiles"]
     rows = [[name, *(short(times[name]) for times in seconds.values())] for name in seconds["sample"]]
     rows.append(["all", *(short(sum(times.values())) for times in seconds.values())])
-    return table(["lesson", *(f"{profile}, s" for profile in seconds)], rows)
+    titles = ["lesson", *(f"profile {profile}, s" for profile in seconds)]
+    return f"{table(titles, rows)}\n\nThe profile `sample` ran on one thread, as in the tests."
 
 
 def draw_step(path: Path = FOLDER / "step.png") -> None:

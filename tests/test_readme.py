@@ -1,0 +1,81 @@
+"""The pages that a reader meets first: their numbers are those of the records, and their links lead somewhere."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from cifake_utils import profiles
+from cifake_utils.lessons import results
+
+README = profiles.PROJECT / "README.md"
+PAGES = [README, profiles.PROJECT / "CONTRIBUTING.md", profiles.PROJECT / "CHANGELOG.md"]
+PAGES += sorted((profiles.PROJECT / "docs").glob("*.md"))
+
+
+def without_code(page) -> str:
+    """Return a page's text without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(page) -> set[str]:
+    """Return the fragments that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_all_results_are_those_of_the_reference_runs():
+    """Where this fails, put what `python -m cifake_utils results` prints in place of the table of docs/results.md."""
+    assert results.table() in (profiles.PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def test_readme_shows_the_five_models_of_the_paper():
+    """Where this fails, the numbers to write into the README's table are in the rows of `measured`."""
+    number = r"(0\.\d{4})"
+    rows = rf"^\| `.*?\| {number} \| {number} \({number} to {number}\) \|"
+    measured = re.findall(rows, results.table(), re.M)
+    rows = rf"^\| \d .*?\| {number} \| {number} \| {number} to {number} \|$"
+    shown = re.findall(rows, README.read_text(encoding="utf-8"), re.M)
+    assert shown == measured and len(shown) == 5
+
+
+def test_readme_counts_the_other_models():
+    (others,) = re.findall(r"has (\d+) more models", README.read_text(encoding="utf-8"))
+    assert int(others) == len(results.table().splitlines()) - 2 - 5
+
+
+def test_what_the_controls_say_stands_in_the_table():
+    page = (profiles.PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    said = re.findall(r"0\.\d{4}", page.partition("## What the controls say")[2].partition("\n## ")[0])
+    assert said and set(said) <= set(re.findall(r"(0\.\d{4}) \(", results.table()))
+
+
+def test_readme_is_one_page():
+    assert README.stat().st_size < 8_000
+
+
+def test_readme_lists_every_lesson():
+    listed = re.findall(r"^\| \[.*?\]\(notebooks/(.*?\.ipynb)\)", README.read_text(encoding="utf-8"), re.M)
+    assert listed == sorted(path.name for path in profiles.notebooks().glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+        if "://" not in target:
+            path, _, fragment = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), target
+            assert not fragment or fragment in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_have_a_text(page):
+    assert all(text.strip() for text in re.findall(r"!\[([^\]]*)\]\(", without_code(page)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_come_in_order(page):
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", without_code(page), re.M)]
+    assert levels[:1] in ([], [1]) and levels.count(1) <= 1  # none where a page only includes another
+    assert all(below <= above + 1 for above, below in pairwise(levels))
