@@ -38,7 +38,7 @@ def test_the_package_needs_what_it_imports_and_nothing_else():
             found = {canonicalize_name(name) for name in distributions.get(module, ())} - {"cifake-utils"}
             (lessons if inside_needs else needed).update(found)
     assert needed == set(named(PYPROJECT["dependencies"]))
-    assert lessons == set(named(EXTRAS["lessons"])) - {"jupyterlab"}
+    assert lessons == set(named(EXTRAS["lessons"]))
 
 
 def test_every_file_of_the_package_is_in_the_wheel(monkeypatch):

@@ -119,7 +119,7 @@ def times(lesson: str) -> str:
 
 
 def with_cell(notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return a notebook with the cell after its title, in place of an older one; the same cell is kept as it has run."""
+    """Return a notebook with the cell after its title, in place of an older one; the same one stays as it has run."""
     older = next((found for found in notebook.cells if found.get("id") == CELL), None)
     if older and (older.source, older.metadata) == (cell.source, cell.metadata):
         cell = older
@@ -139,10 +139,10 @@ def buttons(address: str, titles: dict[str, str]) -> str:
     """
     if not address:
         return (
-            "The lessons can be opened on Colab, Kaggle and Binder as soon as the address of this repository is known.\n"
-            "Write it into `pyproject.toml`, as `Repository` in `[project.urls]`, and run `python tools/write_address.py`,\n"
-            "which puts buttons here. Until then, upload a lesson to Colab or Kaggle and write the address into its first\n"
-            "code cell, which installs the package."
+            "The lessons can be opened on Colab, Kaggle and Binder as soon as the address of this repository is\n"
+            "known. Write it into `pyproject.toml`, as `Repository` in `[project.urls]`, and run\n"
+            "`python tools/write_address.py`, which puts buttons here. Until then, upload a lesson to Colab or Kaggle\n"
+            "and write the address into its first code cell, which installs the package."
         )
     repository = address.removeprefix("https://github.com/")
     codespaces = (
