@@ -47,15 +47,15 @@ def install_package():
             "repository and follow its README."
         )
     print("Installing the package from", ADDRESS)
-    package = "cifake-utils[lessons] @ git+" + ADDRESS
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", package]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color"]
+    pip += ["git+" + ADDRESS, "cifake-utils[lessons]"]  # the package, and what its lessons need
     run = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if run.returncode:
         raise RuntimeError(
             "pip could not install the package. Its last words:\\n"
             + run.stdout[-1500:]
-            + "\\nThe installation needs a network, pip and git. On Kaggle, switch on "
-            "Settings > Turn on internet. Then run this cell again."
+            + "\\nThe installation needs the right ADDRESS, a network, pip and git. On Kaggle, "
+            "switch on Settings > Turn on internet. Then run this cell again."
         )
     importlib.invalidate_caches()
     print("""\
