@@ -55,16 +55,18 @@ def test_few_colours_are_kept_and_many_come_close():
     few = rng.integers(0, 256, (256, 3), np.uint8)[rng.integers(0, 256, (100, 100))]
     assert len(series.smaller(png(few))) < 0.5 * len(png(few))
     assert (pixels_of(series.smaller(png(few))) == few).all()
-    ramp = np.linspace(0, 255, 300)
-    many = np.stack([*np.meshgrid(ramp, ramp), np.full((300, 300), 128)], -1).astype(np.uint8)
+    ramp = np.linspace(0, 200, 100)
+    noise = rng.integers(0, 50, (100, 100, 3))
+    many = (noise + np.stack([*np.meshgrid(ramp, ramp), ramp * np.ones((100, 1))], -1)).astype(np.uint8)
     difference = pixels_of(series.smaller(png(many))) - many
-    assert 0 < np.sqrt((difference**2).mean()) < 8
+    assert len(series.smaller(png(many))) < 0.5 * len(png(many))
+    assert 0 < np.sqrt((difference**2).mean()) < 12
 
 
 def test_transparent_pictures_and_palettes_are_left_alone():
     transparent = png(np.zeros((50, 50, 4), np.uint8))
     assert series.smaller(transparent) == transparent
-    palette = series.smaller(png(np.tile(np.arange(50, dtype=np.uint8)[:, None, None], (1, 50, 3))))
+    palette = series.smaller(png(np.random.default_rng(0).integers(0, 4, (50, 50, 3), np.uint8)))
     assert Image.open(io.BytesIO(palette)).mode == "P" and series.smaller(palette) == palette
 
 
