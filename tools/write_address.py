@@ -31,10 +31,11 @@ import subprocess
 import sys
 
 ADDRESS = "$address"  # of the repository, such as https://github.com/OWNER/NAME
+OLDEST_PYTHON = (3, 11)
 
 
 def install_package():
-    if sys.version_info < (3, 11):
+    if sys.version_info < OLDEST_PYTHON:
         raise RuntimeError(
             "The lessons need Python 3.11 or newer, and this kernel runs Python "
             + sys.version.split()[0]
@@ -47,8 +48,8 @@ def install_package():
             "repository and follow its README."
         )
     print("Installing the package from", ADDRESS)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color"]
-    pip += ["git+" + ADDRESS, "cifake-utils[lessons]"]  # the package, and what its lessons need
+    package_and_needs = ["git+" + ADDRESS, "cifake-utils[lessons]"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color", *package_and_needs]
     run = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if run.returncode:
         raise RuntimeError(
@@ -59,8 +60,8 @@ def install_package():
         )
     importlib.invalidate_caches()
     print("""\
-The package is installed. If an import below fails all the same, restart the kernel
-(Colab: Runtime > Restart session) and run all cells again.
+The package is installed. If an import below fails all the same, restart the
+kernel (Colab: Runtime > Restart session) and run all cells again.
 
 $times
 
@@ -70,7 +71,7 @@ and "full" use a GPU where there is one:
   Kaggle: Settings > Accelerator > GPU, and Settings > Turn on internet
 To choose "lesson", add a cell with these two lines after this one and run all cells again:
   %env CIFAKE_PROFILE=lesson
-  !python -m cifake_utils data fetch""")
+  !{sys.executable} -m cifake_utils data fetch""")
 
 
 if importlib.util.find_spec("cifake_utils") is None:
