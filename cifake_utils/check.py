@@ -76,7 +76,7 @@ def _packages() -> list[Finding]:
         subject = f"packages of {extra}" if extra else "packages"
         problems = packages.problems(extra)
         needed = f"Only the {extra} need them: " if extra else ""
-        install = f"`python -m pip install '{packages.PROJECT}[{extra}]'`" if extra else packages.INSTALL
+        install = f'`python -m pip install "{packages.PROJECT}[{extra}]"`' if extra else packages.INSTALL
         # Packages that are missing altogether never come here: the command line has said so and stopped.
         text = f"{' '.join(problems)} {needed}{install}." if problems else "all installed, none too old"
         findings.append(Finding("warning" if problems else "ok", subject, text))
