@@ -18,8 +18,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # for the tests th
 GIGABYTE = 10**9
 # Decoding all of CIFAKE took 2.1 GB at its peak (benchmarks/loading.json).
 MEMORY = 2.1 * GIGABYTE
-# Images and features of all of CIFAKE take 1.4 GB (benchmarks/growth.json) for each of three backbones; the rest is
-# for downloads and checkpoints, which have not been measured.
+# The images of all of CIFAKE take 0.4 GB, and their features 1 GB for each frozen backbone (benchmarks/growth.json).
+# The rest is for downloads and checkpoints, which have not been measured.
 DISK = {"sample": 1 * GIGABYTE, "lesson": 2 * GIGABYTE, "full": 8 * GIGABYTE}
 
 

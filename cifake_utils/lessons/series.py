@@ -83,6 +83,7 @@ def run(folder: Path) -> dict[str, float]:
         )
         try:
             client.execute()
+            seconds[path.stem] = time.perf_counter() - start
         except CellExecutionError as error:
             raise CifakeError(
                 f"{path.name} stopped with {error.ename}: {error.evalue} "
@@ -100,7 +101,6 @@ def run(folder: Path) -> dict[str, float]:
             tidy(notebook)
             with replacing(folder / path.name) as partial:
                 nbformat.write(notebook, partial)
-        seconds[path.stem] = time.perf_counter() - start
         print(f"{path.stem:<40}{seconds[path.stem]:>7.1f} s")
     return seconds
 
