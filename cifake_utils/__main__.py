@@ -1,21 +1,25 @@
-"""Command line: ``python -m cifake_utils data | run | train | predict | evaluate | results``."""
+"""The command line of the series: check this machine, get the images, run the lessons, train and use the models."""
 
 import gc
+import sys
+
+from cifake_utils.support import packages
 
 if __name__ == "__main__":
+    if reason := packages.unusable():
+        sys.exit(reason)
     gc.disable()  # two fifths of the time to import what follows, and to end, went into looking for garbage among it
 
 import argparse
 import io
 import os
-import sys
 import textwrap
 from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles, records
+from cifake_utils import CifakeError, check, data, experiments, prediction, profiles, records
 from cifake_utils.lessons import results
 from cifake_utils.lessons.tables import Table
 from cifake_utils.support import filenames
@@ -28,39 +32,70 @@ if __name__ == "__main__":
 
 def parser() -> argparse.ArgumentParser:
     anywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    anywhere.add_argument("--profile", choices=profiles.PROFILES, help="instead of CIFAKE_PROFILE")
+    anywhere.add_argument(
+        "--profile",
+        choices=profiles.PROFILES,
+        help="which images to use and how long to train; overrides CIFAKE_PROFILE",
+    )
     with_profile = partial(argparse.ArgumentParser, parents=[anywhere])
     main = with_profile(prog="python -m cifake_utils", description=__doc__)
     commands = main.add_subparsers(dest="command", required=True, parser_class=with_profile)
 
-    data_parser = commands.add_parser("data", help="download, check or describe CIFAKE")
+    commands.add_parser(
+        "check",
+        help="say whether this machine has all that the active profile needs, and what to do where it has not",
+        epilog="The exit status is 1 if something stops the active profile. Warnings do not count.",
+    )
+
+    data_parser = commands.add_parser("data", help="download CIFAKE, check it or count its images")
     actions = data_parser.add_subparsers(dest="action", required=True, parser_class=with_profile)
-    fetch = actions.add_parser("fetch", help="download CIFAKE and verify it; run it again after an interruption")
-    fetch.add_argument("--source", choices=("huggingface", "kaggle"), default="huggingface")
-    actions.add_parser("verify", help="check the number of images, every file and the manifest hash")
-    actions.add_parser("info", help="images per split, label and object class of the active profile")
+    fetch = actions.add_parser(
+        "fetch", help="download CIFAKE and verify it; after an interruption, run the same command again"
+    )
+    fetch.add_argument(
+        "--source", choices=("huggingface", "kaggle"), default="huggingface", help="where to download from"
+    )
+    actions.add_parser("verify", help="check every file, the number of images and their checksum")
+    actions.add_parser("info", help="count the images of the active profile by split, label and object class")
 
-    run = commands.add_parser("run", help="run every notebook in the active profile")
-    run.add_argument("--store", action="store_true", help="regenerate the outputs stored in notebooks/")
+    run = commands.add_parser("run", help="run all lessons in the active profile")
+    run.add_argument(
+        "--store",
+        action="store_true",
+        help="run them in the profile sample, and replace the outputs stored in notebooks/",
+    )
 
-    train = commands.add_parser("train", help="train and score one model, or show its finished run")
-    train.add_argument("name", metavar="NAME", help="e.g. resnet50_transfer")
-    train.add_argument("--seed", type=int, default=0)
+    train = commands.add_parser("train", help="train a model and print its scores; a finished run is loaded instead")
+    train.add_argument("name", metavar="NAME", help="which model, such as resnet50_transfer")
+    train.add_argument("--seed", type=int, default=0, help="of the random numbers in the training (default: 0)")
 
-    status = "The exit status is 1 if a file could not be read; all others are scored."
-    predict = commands.add_parser("predict", help="P(FAKE) of image files, with a picture of each", epilog=status)
-    predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+")
-    predict.add_argument("--output", metavar="FOLDER", type=Path, help="of the pictures; default: among the runs")
+    status = "The exit status is 1 if a file could not be read. All other files are scored."
+    predict = commands.add_parser(
+        "predict", help="print P(FAKE) of image files, and save a picture that explains each", epilog=status
+    )
+    predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="an image file of any format and size")
+    predict.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="where the pictures are saved (default: a folder among the runs)"
+    )
 
     evaluate = commands.add_parser(
-        "evaluate", help="how well a folder of FAKE images is told from REAL ones", epilog=status
+        "evaluate", help="measure how well a model tells your FAKE images from REAL ones", epilog=status
     )
-    evaluate.add_argument("--fake", metavar="FOLDER", type=Path, required=True, help="images of any format and size")
-    evaluate.add_argument("--real", metavar="FOLDER", type=Path, help="default: the REAL test images of the profile")
+    evaluate.add_argument(
+        "--fake", metavar="FOLDER", type=Path, required=True, help="a folder of FAKE images of any format and size"
+    )
+    evaluate.add_argument(
+        "--real",
+        metavar="FOLDER",
+        type=Path,
+        help="a folder of REAL images (default: the REAL test images of the profile)",
+    )
     for command in (predict, evaluate):
-        command.add_argument("--model", metavar="NAME", help="default: the trained model with the best validation")
+        command.add_argument(
+            "--model", metavar="NAME", help="which trained model (default: the best on the validation images)"
+        )
 
-    commands.add_parser("results", help="the README's table of the reference runs")
+    commands.add_parser("results", help="print the README's table of the results on all of CIFAKE")
     return main
 
 
@@ -111,6 +146,10 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{os.environ['WORLD_SIZE']} processes were started for `{options.command}`, which is the work of one: "
                 f"`python -m cifake_utils {options.command}`. Only `train` shares its work."
             )
+        if options.command == "check":
+            findings = check.examine(profiles.active())
+            print(check.report(findings))
+            return int(any(found.status == "problem" for found in findings))
         if options.command == "data":
             return run_data(options.action, getattr(options, "source", None))
         if options.command == "train":

@@ -17,6 +17,7 @@ from cifake_utils.support import verified
 from cifake_utils.support.fingerprint import state_hash
 
 OFFLINE = Path(__file__).parent / "assets" / "backbone_cifar10_int8.safetensors"
+IMAGENET = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
 SCALE = ".scale"  # suffix of the tensor that holds an int8 weight's scales
 
 StateDict = dict[str, torch.Tensor]
@@ -204,10 +205,14 @@ def load(profile: profiles.Profile) -> Weights:
     return loaded
 
 
+def downloaded_file() -> Path:
+    """Return where torchvision's IMAGENET1K_V1 is kept when it has been downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET.url.rpartition("/")[2]
+
+
 def _downloaded(name: str) -> StateDict:
     """Return torchvision's IMAGENET1K_V1 from the cache of `torch.hub`, which it is downloaded into first if needed."""
-    source = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
-    kept = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rpartition("/")[2]
+    kept = downloaded_file()
     if kept.exists():  # torchvision checks what it downloads, but not what it finds; the name ends with the hash
         with kept.open("rb") as file:
             intact = hashlib.file_digest(file, "sha256").hexdigest().startswith(kept.stem.rpartition("-")[2])
@@ -217,7 +222,7 @@ def _downloaded(name: str) -> StateDict:
                 "file; the next run downloads it again."
             )
     try:
-        return source.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        return IMAGENET.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # no network, a refused connection, a proxy's page, a full disk
         raise CifakeError(f"{name} could not be downloaded to {kept} ({error}). {WAYS_TO_WEIGHTS}") from error
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 from cifake_utils import data
+from cifake_utils.check import BROWSERS
 from cifake_utils.data import FAKE, REAL
 from cifake_utils.lessons import series, widgets
 
@@ -24,7 +26,6 @@ expect = sync_api.expect
 
 pytestmark = pytest.mark.browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
 expect.set_options(timeout=1000 * REACTION_SECONDS)
 SETTINGS = {
@@ -124,15 +125,38 @@ def browser():
 
 
 @pytest.fixture
-def run(lab, browser):
-    """Function that opens a notebook up to a cell, runs all of it, and returns the page when that is done."""
-    folder, address = lab
+def page(lab, browser):
+    """A page of the browser; all kernels that it started end with it."""
+    _, address = lab
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    yield page
+    page.close()
+    with urllib.request.urlopen(address.format("api/sessions")) as sessions:
+        for session in json.load(sessions):  # a kernel holds most of a gigabyte
+            path = f"api/sessions/{session['id']}"
+            urllib.request.urlopen(urllib.request.Request(address.format(path), method="DELETE")).close()
+
+
+@pytest.fixture
+def open_lab(lab, page):
+    """Function that opens a notebook in JupyterLab and waits for its kernel."""
+    _, address = lab
+
+    def open_lab(name: str) -> None:
+        page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
+        expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
+
+    return open_lab
+
+
+@pytest.fixture
+def run(lab, page, open_lab):
+    """Function that opens a notebook up to a cell, runs all of it, and returns the page when that is done."""
+    folder, _ = lab
 
     def run(name: str, last: str) -> sync_api.Page:
         copy_without_outputs(series.NOTEBOOKS / name, folder / name, last)
-        page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
-        expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
+        open_lab(name)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_function(FINISHED, timeout=1000 * RUN_SECONDS)
@@ -140,12 +164,7 @@ def run(lab, browser):
         assert not errors.all_inner_texts()
         return page
 
-    yield run
-    page.close()
-    with urllib.request.urlopen(address.format("api/sessions")) as sessions:
-        for session in json.load(sessions):  # a kernel holds most of a gigabyte
-            path = f"api/sessions/{session['id']}"
-            urllib.request.urlopen(urllib.request.Request(address.format(path), method="DELETE")).close()
+    return run
 
 
 class Widget:
@@ -221,6 +240,23 @@ def test_quiz(run):
     page.get_by_role("button", name="new images").click()
     expect(message).to_have_text("Image 1 of 10, 0 right so far.")
     expect(buttons[REAL]).to_be_enabled()
+
+
+def test_a_stored_widget_is_a_picture_until_the_notebook_is_trusted(lab, page, open_lab):
+    folder, _ = lab
+    path = folder / "stored.ipynb"
+    shutil.copy(series.NOTEBOOKS / "01_explore_cifake.ipynb", path)
+    cell = page.locator(".jp-CodeCell").filter(has_text="real_or_rendered(")
+    picture, widget = cell.locator(".jp-RenderedImage img"), cell.locator("img.widget-image")
+
+    open_lab(path.name)
+    expect(picture).to_be_visible()
+    expect(widget).to_have_count(0)
+
+    NotebookNotary(data_dir=str(folder.parent / "data")).sign(nbformat.read(path, as_version=4))
+    open_lab(path.name)
+    expect(widget).to_be_visible()
+    expect(picture).to_have_count(0)
 
 
 def test_box_size_slider(run):

@@ -1,4 +1,5 @@
 import ast
+import json
 import re
 import tomllib
 from importlib.metadata import packages_distributions
@@ -38,7 +39,7 @@ def test_the_package_needs_what_it_imports_and_nothing_else():
             found = {canonicalize_name(name) for name in distributions.get(module, ())} - {"cifake-utils"}
             (lessons if inside_needs else needed).update(found)
     assert needed == set(named(PYPROJECT["dependencies"]))
-    assert lessons == set(named(EXTRAS["lessons"])) - {"jupyterlab"}
+    assert lessons == set(named(EXTRAS["lessons"]))
 
 
 def test_every_file_of_the_package_is_in_the_wheel(monkeypatch):
@@ -66,6 +67,16 @@ def test_constraints_pin_every_dependency_within_its_bounds():
 def test_both_commands_of_the_readme_take_the_pinned_versions():
     readme = (profiles.PROJECT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^python3 .* -r requirements.txt -c constraints.txt && .*$", readme, re.M)) == 2
+
+
+def test_codespaces_and_binder_install_what_the_project_says():
+    readme = (profiles.PROJECT / "README.md").read_text(encoding="utf-8")
+    container = json.loads((profiles.PROJECT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert f"\n{container['postCreateCommand']} && " in readme
+    environment = (profiles.PROJECT / "binder" / "environment.yml").read_text(encoding="utf-8")
+    needed = named(PYPROJECT["dependencies"])
+    for conda, name in (("pytorch-cpu", "torch"), ("torchvision", "torchvision")):
+        assert f"  - {conda}{needed[name].specifier}\n" in environment
 
 
 def test_a_missing_package_is_named_with_its_extra():

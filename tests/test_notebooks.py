@@ -1,5 +1,6 @@
 """What stored notebooks must be like for strict comparison to mean something."""
 
+import base64
 import json
 import re
 
@@ -7,9 +8,11 @@ import nbformat
 import pytest
 
 from cifake_utils.lessons import series
+from tools import write_address
 
 PATHS = sorted(series.NOTEBOOKS.glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE = re.compile(r"/(?:work|root|home|tmp|Users|usr|var|opt)/|[A-Z]:\\\\|\b0x[0-9a-f]{6,}\b|\bat 0x")
 
 
@@ -30,6 +33,11 @@ def notebook(request):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def widget_outputs(notebook):
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return [output for output in outputs if WIDGET in output.get("data", {})]
 
 
 def test_there_are_notebooks():
@@ -53,15 +61,21 @@ def test_no_machine_in_the_outputs(notebook):
 
 
 def test_widgets_come_with_their_state(notebook):
-    views = [
-        output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
-        for cell in code_cells(notebook)
-        for output in cell.outputs
-        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    ]
+    views = [output.data[WIDGET]["model_id"] for output in widget_outputs(notebook)]
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     assert set(views) <= set(widgets.get("state", {}))
     assert bool(views) == bool(widgets)
+
+
+def test_widgets_come_with_a_picture_and_a_sentence(notebook):
+    for output in widget_outputs(notebook):
+        assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
+        assert output.data["text/plain"] == "An interactive figure: run this cell to play with it."
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_small_enough_to_be_shown_on_the_web(path):
+    assert path.stat().st_size < 10**6
 
 
 def test_kernel_is_plain_python3(notebook):
@@ -86,7 +100,8 @@ def test_anatomy(notebook):
         assert part in text
     for part in ("## Recap", "## Exercises", "*Solution", "## Further reading", "**Predict**", "**See**"):
         assert part in text
-    assert any(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in code_cells(notebook))
+    lesson = [cell for cell in code_cells(notebook) if cell.id != write_address.CELL]
+    assert any(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in lesson)
 
 
 def test_tidy_is_idempotent(notebook):

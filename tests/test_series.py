@@ -1,8 +1,12 @@
+import base64
 import csv
+import io
 import json
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from cifake_utils import CifakeError, experiments, profiles, records
 from cifake_utils.__main__ import main
@@ -34,3 +38,56 @@ def test_a_notebook_whose_kernel_dies_is_named_and_kept(tmp_path, monkeypatch):
     assert "dies.ipynb lost its kernel in code cell 2 of 3" in str(caught.value)
     assert "memory" in str(caught.value) and str(kept) in str(caught.value)
     assert nbformat.read(kept, as_version=4).cells[0].outputs[0].data["text/plain"] == "42"
+
+
+def png(pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_few_colours_are_kept_and_many_come_close():
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 256, (256, 3), np.uint8)[rng.integers(0, 256, (100, 100))]
+    assert len(series.smaller(png(few))) < 0.5 * len(png(few))
+    assert (pixels_of(series.smaller(png(few))) == few).all()
+    ramp = np.linspace(0, 200, 100)
+    noise = rng.integers(0, 50, (100, 100, 3))
+    many = (noise + np.stack([*np.meshgrid(ramp, ramp), ramp * np.ones((100, 1))], -1)).astype(np.uint8)
+    difference = pixels_of(series.smaller(png(many))) - many
+    assert len(series.smaller(png(many))) < 0.5 * len(png(many))
+    assert 0 < np.sqrt((difference**2).mean()) < 12
+
+
+def test_transparent_pictures_and_palettes_are_left_alone():
+    transparent = png(np.zeros((50, 50, 4), np.uint8))
+    assert series.smaller(transparent) == transparent
+    palette = series.smaller(png(np.random.default_rng(0).integers(0, 4, (50, 50, 3), np.uint8)))
+    assert Image.open(io.BytesIO(palette)).mode == "P" and series.smaller(palette) == palette
+
+
+def test_tidy_keeps_widgets_and_own_metadata_with_smaller_pictures():
+    picture = base64.b64encode(png(np.random.default_rng(0).integers(0, 4, (64, 64, 3), np.uint8))).decode()
+    state = {
+        "image": {
+            "model_name": "ImageModel",
+            "state": {"format": "png"},
+            "buffers": [{"data": picture, "encoding": "base64", "path": ["value"]}],
+        },
+        "label": {"model_name": "LabelModel", "state": {}},
+    }
+    widgets = {"application/vnd.jupyter.widget-state+json": {"state": state}}
+    output = nbformat.v4.new_output("display_data", {"image/png": picture, "text/plain": "x"})
+    cell = nbformat.v4.new_code_cell(outputs=[output], metadata={"execution": {}, "cellView": "form"})
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": widgets, "cifake": {"a": 1}, "other": 2})
+    notebook = nbformat.from_dict(notebook)
+    series.tidy(notebook)
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "widgets", "cifake"}
+    assert notebook.cells[0].metadata == {"cellView": "form"}
+    stored = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"].state.image.buffers[0].data
+    assert len(stored) < len(picture) and notebook.cells[0].outputs[0].data == {"image/png": stored, "text/plain": "x"}
+    assert (pixels_of(base64.b64decode(stored)) == pixels_of(base64.b64decode(picture))).all()

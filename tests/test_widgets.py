@@ -1,3 +1,6 @@
+import base64
+
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -105,3 +108,17 @@ def test_game_ends_with_the_standing():
         buttons.children[0].click()
     assert buttons.children[0].disabled and "of 2 right" in message.value
     assert bytes(picture.value) != first
+
+
+def test_widgets_leave_their_picture_for_readers_without_a_kernel(images):
+    for box in (
+        widgets.real_or_rendered(images),
+        widgets.which_way_up(images),
+        widgets.against_the_models(images, {"a": 0.9}),
+        widgets.threshold_explorer({"one": (PROBABILITIES, LABELS)}),
+    ):
+        (picture,) = (part for part in box.children if isinstance(part, ipywidgets.Image))
+        bundle = box._repr_mimebundle_()
+        assert base64.b64decode(bundle["image/png"]) == bytes(picture.value)
+        assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
+        assert bundle["text/plain"].endswith("run this cell to play with it.")

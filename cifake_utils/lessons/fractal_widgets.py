@@ -13,7 +13,7 @@ from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.lessons import shapes
 from cifake_utils.lessons.plots import COLOURS
-from cifake_utils.lessons.widgets import View, live
+from cifake_utils.lessons.widgets import Interactive, View, live
 from cifake_utils.models import Backbone
 
 with needs("lessons"):
@@ -78,7 +78,7 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
     return figure, f"{count:,} boxes of {size}×{size} pixels. Slope of the fit: {fit.dimension:.3f}{truth}."
 
 
-def box_counting_explorer() -> ipywidgets.VBox:
+def box_counting_explorer() -> Interactive:
     """Return the explorer: pick a set or a photograph, a threshold, a box size."""
     return live(
         render_boxes,
@@ -135,7 +135,7 @@ def render_roughness(hurst: float, seed: int = 0) -> View:
     return figure, f"H = {hurst:.2f}, dimension 3 − H = {3 - hurst:.2f}. Estimates: {numbers}."
 
 
-def which_is_rougher() -> ipywidgets.VBox:
+def which_is_rougher() -> Interactive:
     """Return the roughness widget: a slider for the Hurst exponent H."""
     for hurst in HURST:  # drawing a surface takes too long for a slider; looking it up does not
         brownian(hurst, 0)
@@ -176,9 +176,7 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
     return figure, f"{'; '.join(sentences)}."
 
 
-def inside_the_network(
-    backbone: Backbone, layers: dict[str, fractal.FractalDimension], cifake: Cifake
-) -> ipywidgets.VBox:
+def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDimension], cifake: Cifake) -> Interactive:
     """Return the map widget: pick an object class, a stage, a channel and a threshold; REAL and FAKE side by side.
 
     Parameters

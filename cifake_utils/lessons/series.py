@@ -1,12 +1,16 @@
 """Run the notebooks of the series, in order, and keep their stored outputs fit for strict comparison."""
 
+import base64
+import io
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from cifake_utils import CifakeError, data, experiments, needs, profiles, records
 from cifake_utils.lessons import plots, results
@@ -79,6 +83,7 @@ def run(folder: Path) -> dict[str, float]:
         )
         try:
             client.execute()
+            seconds[path.stem] = time.perf_counter() - start
         except CellExecutionError as error:
             raise CifakeError(
                 f"{path.name} stopped with {error.ename}: {error.evalue} "
@@ -96,24 +101,54 @@ def run(folder: Path) -> dict[str, float]:
             tidy(notebook)
             with replacing(folder / path.name) as partial:
                 nbformat.write(notebook, partial)
-        seconds[path.stem] = time.perf_counter() - start
         print(f"{path.stem:<40}{seconds[path.stem]:>7.1f} s")
     return seconds
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop from a notebook, in place, what differs from run to run or from machine to machine."""
-    widgets = notebook.metadata.get("widgets")
+    """Make a notebook fit to be stored, in place.
+
+    What differs from run to run or from machine to machine is dropped. Pictures are made smaller: `smaller`.
+    """
+    kept = {key: notebook.metadata[key] for key in ("widgets", "cifake") if notebook.metadata.get(key)}
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
+            **kept,
         }
     )
-    if widgets:
-        notebook.metadata.widgets = widgets
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+    for holder, key in _pictures(notebook):
+        holder[key] = base64.b64encode(smaller(base64.b64decode(holder[key]))).decode()
+
+
+def _pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[nbformat.NotebookNode, str]]:
+    """Yield where the PNG pictures of a notebook lie, of outputs and of widgets: a mapping, and its key for base64."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", ()):
+                yield output.data, "image/png"
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    for model in widgets.get("state", {}).values():
+        if model["model_name"] == "ImageModel" and model["state"].get("format") == "png":
+            yield from ((buffer, "data") for buffer in model.get("buffers", ()) if buffer["path"] == ["value"])
+
+
+def smaller(png: bytes) -> bytes:
+    """Return a PNG with a palette of at most 256 colours, the same PNG where that would not make it smaller.
+
+    A picture of no more colours keeps every pixel; of others, such as photographs, the colours are the nearest of 256
+    that are chosen for this picture. Pictures with transparent pixels are left as they are.
+    """
+    with Image.open(io.BytesIO(png)) as picture:
+        if picture.mode == "P" or picture.convert("RGBA").getextrema()[3] != (255, 255):
+            return png
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return min(png, buffer.getvalue(), key=len)
 
 
 def store() -> None:

@@ -1,5 +1,6 @@
 """Interactive parts of the lessons. Behind each is a pure function from its state to a figure."""
 
+import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,22 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+class Interactive(ipywidgets.VBox):
+    """A column of parts, one of them a picture, that leaves the picture where there is nothing to run the column.
+
+    Beside the widget, an output stores the picture as it is when it is first shown, and a sentence. GitHub, and a
+    JupyterLab that does not trust the notebook yet, show these.
+    """
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        (picture,) = (part for part in self.children if isinstance(part, ipywidgets.Image))
+        return super()._repr_mimebundle_(**options) | {
+            "image/png": base64.b64encode(picture.value).decode(),
+            "text/plain": "An interactive figure: run this cell to play with it.",
+        }
+
+
+def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> Interactive:
     """Return a picture and a sentence that follow controls, whose values ``render`` gets by name."""
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
     message = ipywidgets.Label()
@@ -40,7 +56,7 @@ def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> ipy
     for control in controls.values():
         control.observe(show, "value")
     show()
-    return ipywidgets.VBox([*controls.values(), picture, message])
+    return Interactive([*controls.values(), picture, message])
 
 
 @dataclass
@@ -118,12 +134,12 @@ def render_quiz(state: QuizState) -> Figure:
     return figure
 
 
-def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
+def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> Interactive:
     """Return the quiz *real or rendered?* over ``count`` of the images."""
     return _quiz(lambda seed: draw_quiz(images, count, seed), _labels(), seed)
 
 
-def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> ipywidgets.VBox:
+def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> Interactive:
     """Return the quiz *which way is up?* over ``count`` of the images, each turned by 0°, 90°, 180° or 270°."""
     icons = ("arrow-up", "arrow-left", "arrow-down", "arrow-right")
     buttons = {
@@ -155,7 +171,7 @@ def render_standing(state: QuizState, models: dict[str, float]) -> Figure:
     return figure
 
 
-def against_the_models(images: ImageSet, models: dict[str, float], count: int = 20, seed: int = 0) -> ipywidgets.VBox:
+def against_the_models(images: ImageSet, models: dict[str, float], count: int = 20, seed: int = 0) -> Interactive:
     """Return the quiz *real or rendered?*, at whose end the reader is placed on one axis with models."""
 
     def render(state: QuizState) -> Figure:
@@ -195,7 +211,7 @@ def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: f
     )
 
 
-def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> ipywidgets.VBox:
+def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Interactive:
     """Return the threshold explorer: pick a detector, a threshold and the cost of a miss.
 
     Parameters
@@ -228,7 +244,7 @@ def _quiz(
     buttons: dict[int, ipywidgets.Button],
     seed: int,
     render: Callable[[QuizState], Figure] = render_quiz,
-) -> ipywidgets.VBox:
+) -> Interactive:
     """Return a quiz: ``draw`` makes a new round from a seed, each button gives the answer it stands under."""
     state = draw(seed)
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
@@ -255,4 +271,4 @@ def _quiz(
         button.on_click(lambda _button, label=label: answer(label))
     again.on_click(restart)
     show()
-    return ipywidgets.VBox([picture, ipywidgets.HBox([*buttons.values(), again]), message])
+    return Interactive([picture, ipywidgets.HBox([*buttons.values(), again]), message])

@@ -1,0 +1,158 @@
+"""Look at everything that can keep the lessons from running, and say what to do about it."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+from cifake_utils import CifakeError, data, profiles, weights
+from cifake_utils.support import packages
+from cifake_utils.support.files import writable
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # for the tests that work a lesson by mouse
+GIGABYTE = 10**9
+# Decoding all of CIFAKE took 2.1 GB at its peak (benchmarks/loading.json).
+MEMORY = 2.1 * GIGABYTE
+# The images of all of CIFAKE take 0.4 GB, and their features 1 GB for each frozen backbone (benchmarks/growth.json).
+# The rest is for downloads and checkpoints, which have not been measured.
+DISK = {"sample": 1 * GIGABYTE, "lesson": 2 * GIGABYTE, "full": 8 * GIGABYTE}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one part of the environment.
+
+    Attributes
+    ----------
+    status : {"ok", "warning", "problem"}
+        A problem stops the active profile. A warning may stop something else, or slow it down.
+    subject : str
+    text : str
+        What was found, and unless that is ok, what to do.
+    """
+
+    status: Literal["ok", "warning", "problem"]
+    subject: str
+    text: str
+
+
+def examine(profile: profiles.Profile) -> list[Finding]:
+    """Return what was found about every part of the environment that a profile depends on. Downloads nothing."""
+    return [
+        Finding("ok", "Python", f"{platform.python_version()} on {platform.system()}, {sys.executable}"),
+        *_packages(),
+        _memory(),
+        _attempt("runs", lambda: f"{writable(profile.runs)} can be written to"),
+        _disk(profile),
+        _attempt("device", lambda: _device(profile)),
+        _cifake(profile),
+        _weights(profile),
+        _notebooks(),
+        *_browser(),
+    ]
+
+
+def report(findings: list[Finding]) -> str:
+    """Return findings as lines of text, one each."""
+    return "\n".join(f"{found.status:<8} {found.subject:<22} {found.text}" for found in findings)
+
+
+def _attempt(subject: str, look: Callable[[], str], otherwise: str = "problem") -> Finding:
+    """Return what ``look`` finds as ok, and its `CifakeError` as a problem, or as another status."""
+    try:
+        return Finding("ok", subject, look())
+    except CifakeError as error:
+        return Finding(otherwise, subject, str(error))
+
+
+def _packages() -> list[Finding]:
+    findings = []
+    for extra in (None, *packages.extras()):
+        subject = f"packages of {extra}" if extra else "packages"
+        problems = packages.problems(extra)
+        needed = f"Only the {extra} need them: " if extra else ""
+        install = f'`python -m pip install "{packages.PROJECT}[{extra}]"`' if extra else packages.INSTALL
+        # Packages that are missing altogether never come here: the command line has said so and stopped.
+        text = f"{' '.join(problems)} {needed}{install}." if problems else "all installed, none too old"
+        findings.append(Finding("warning" if problems else "ok", subject, text))
+    return findings
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / GIGABYTE:.1f} GB of {memory.total / GIGABYTE:.1f} GB are free"
+    if memory.available < MEMORY:
+        text += f"; decoding all of CIFAKE took {MEMORY / GIGABYTE:.1f} GB. Close other programs."
+        return Finding("warning", "memory", text)
+    return Finding("ok", "memory", text)
+
+
+def _disk(profile: profiles.Profile) -> Finding:
+    existing = next(folder for folder in (profile.runs, *profile.runs.parents) if folder.is_dir())
+    free, wanted = shutil.disk_usage(existing).free, DISK[profile.name]
+    text = f"{free / GIGABYTE:.1f} GB are free at {existing}"
+    if free < wanted:
+        text += f"; the profile {profile.name} should have {wanted / GIGABYTE:.0f} GB. "
+        text += "Free some space, or set CIFAKE_RUNS to a folder on another disk."
+        return Finding("warning", "disk", text)
+    return Finding("ok", "disk", text)
+
+
+def _device(profile: profiles.Profile) -> str:
+    accelerator = profile.accelerator()
+    device, precision = accelerator.device, accelerator.mixed_precision
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"threads: {torch.get_num_threads()}"
+    return f"{device.type} ({name}), {'float32' if precision == 'no' else f'{precision} autocast'}"
+
+
+def _cifake(profile: profiles.Profile) -> Finding:
+    def look() -> str:
+        folder = data.find()
+        counts = ", ".join(f"{len(found):,} in {part}" for part, found in data.entries(folder).items())
+        return f"{counts}, at {folder}. `python -m cifake_utils data verify` checks every image"
+
+    if profile.data != "sample":
+        return _attempt("CIFAKE", look)
+    looked = profiles.folder_from("CIFAKE_DATA") or data.download_folder()
+    where = "found at" if looked.is_dir() else "not found at"
+    return Finding("ok", "CIFAKE", f"not needed: the profile sample has its own images ({where} {looked})")
+
+
+def _weights(profile: profiles.Profile) -> Finding:
+    local, downloaded = profiles.folder_from("CIFAKE_WEIGHTS"), weights.downloaded_file()
+    if profile.pretrained == "offline":
+        return _attempt("weights", lambda: weights.load_offline().name)
+    if local:
+        return _attempt("weights", lambda: f"{len(weights.read_file(local))} tensors in {local}")
+    if downloaded.exists():
+        return Finding("ok", "weights", f"ResNet50 of torchvision, at {downloaded}")
+    text = "ResNet50 of torchvision is downloaded when a lesson needs it first. Where there is no network then, set"
+    return Finding("warning", "weights", f"{text} CIFAKE_WEIGHTS to a file.")
+
+
+def _notebooks() -> Finding:
+    return _attempt(
+        "lessons",
+        lambda: f"{len(list(profiles.notebooks().glob('*.ipynb')))} notebooks in {profiles.notebooks()}",
+        otherwise="warning",
+    )
+
+
+def _browser() -> list[Finding]:
+    """Return whether the tests in a browser can run; nothing where the other packages of the tests are missing."""
+    if packages.problems("tests"):
+        return []
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found:
+        return [Finding("ok", "browser", f"{found}, for the tests in a browser")]
+    text = (
+        f"none of {', '.join(BROWSERS)} is on the PATH. The tests in a browser are skipped without it; see the README"
+    )
+    return [
+        Finding("warning", "browser", f"{text}. (Chromium of Playwright's own is used too, but not looked for here.)")
+    ]
