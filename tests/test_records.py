@@ -8,7 +8,7 @@ def record(**changes):
     probabilities = {split: np.array([0.25, 0.75], np.float16) for split in ("val", "test")}
     labels = {split: np.array([0, 1], np.uint8) for split in probabilities}
     values = {
-        "model": "m",
+        "experiment": "m",
         "profile": "sample",
         "seed": 3,
         "data": "sample",
@@ -61,7 +61,7 @@ def test_all_seeds_of_a_reference(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "REFERENCE", tmp_path)
     for seed in (10, 2):
         records.save(record(seed=seed), tmp_path)
-    records.save(record(model="m-seedless"), tmp_path)
+    records.save(record(experiment="m-seedless"), tmp_path)
     assert [run.seed for run in records.references("m")] == [2, 10]
     assert records.references("other") == []
 

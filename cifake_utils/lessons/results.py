@@ -6,18 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifake_utils import evaluation, records
-from cifake_utils.experiments import EXPERIMENTS
+from cifake_utils import catalogue, evaluation, records
+from cifake_utils.catalogue import EXPERIMENTS
 from cifake_utils.support.files import replacing
-
-# Test accuracies the paper gives for its five models.
-PAPER = {
-    "resnet50_scratch": 0.7149,
-    "resnet50_transfer": 0.8123,
-    "resnet50_fractal": 0.8381,
-    "resnet50_fractal_loss": 0.8475,
-    "resnet50_rotation": 0.9591,
-}
 
 
 def table() -> str:
@@ -34,8 +25,8 @@ def table() -> str:
         if runs:
             accuracy, f1, auroc, ece, low, high = _means(runs)
             rows.append(
-                f"| `{name}`, {experiment.about} | {PAPER.get(name, '–')} | {accuracy:.4f} ({low:.4f} to {high:.4f}) "
-                f"| {len(runs)} | {f1:.4f} | {auroc:.4f} | {ece:.4f} |"
+                f"| `{name}`, {experiment.about} | {experiment.paper or '–'} | {accuracy:.4f} "
+                f"({low:.4f} to {high:.4f}) | {len(runs)} | {f1:.4f} | {auroc:.4f} | {ece:.4f} |"
             )
     return "\n".join(rows)
 
@@ -99,17 +90,17 @@ def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, 
 
     Both are empty where the data are not CIFAKE: those numbers are about CIFAKE alone.
     """
-    names = dict.fromkeys(run.model for run in runs if run.data == "CIFAKE")
-    measured = {name: records.references(name) for name in names}
-    reference = {name: _means(found)[0] for name, found in measured.items() if found}
-    return reference, {name: PAPER[name] for name in names if name in PAPER}
+    names = dict.fromkeys(run.experiment for run in runs if run.data == "CIFAKE")
+    found = {name: records.references(name) for name in names}
+    reference = {name: _means(seeds)[0] for name, seeds in found.items() if seeds}
+    return reference, {name: value for name, value in catalogue.of_the_paper().items() if name in names}
 
 
 def _own_rows(runs: Sequence[records.Record]) -> list[dict]:
-    """Return a row of `write_csv` for every run, in the order of `EXPERIMENTS`; None where there is no number."""
+    """Return a row of `write_csv` for every run, in the order of the catalogue; None where there is no number."""
     reference, paper = beside(runs)
     rows = []
-    for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.model), run.seed)):
+    for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.experiment), run.seed)):
         accuracy, f1, auroc, ece, low, high = _means([run])
         rows.append(
             {
@@ -126,8 +117,8 @@ def _own_rows(runs: Sequence[records.Record]) -> list[dict]:
                 "auroc": auroc,
                 "ece": ece,
                 "seconds": round(sum(run.seconds.values()), 1),
-                "reference": reference.get(run.model),
-                "paper": paper.get(run.model),
+                "reference": reference.get(run.experiment),
+                "paper": paper.get(run.experiment),
             }
         )
     return rows
