@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
 
 from cifake_utils import CifakeError, catalogue, experiments, models, profiles, weights
 from cifake_utils.fractal import FractalDimension
@@ -50,14 +51,41 @@ def test_convolution_of_small_maps_is_torchs_with_its_gradients(side, kernel, st
         assert torch.allclose(expected, found, rtol=1e-12, atol=1e-10)
 
 
-def test_backbone_gives_torchvisions_features():
-    network = torchvision.models.resnet50().eval().double()
+@pytest.mark.parametrize(
+    ("layout", "name"), [(models.RESNET50, "resnet50"), (models.Layout(BasicBlock, (2, 2, 2, 2)), "resnet18")]
+)
+def test_backbone_gives_torchvisions_features(layout, name):
+    network = torchvision.models.get_model(name).eval().double()
     network.fc = nn.Identity()
-    backbone = models.Backbone().eval().double()
+    backbone = models.Backbone(layout).eval().double()
     backbone.load_state_dict(network.state_dict())
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(network(images), backbone(images)["layer4"].flatten(1), rtol=1e-10)
+        maps, folded = backbone(images), backbone.folded()(images)
+        assert torch.allclose(network(images), maps["layer4"].flatten(1), rtol=1e-10)
+    assert {stage: values.shape[1] for stage, values in maps.items()} == backbone.channels
+    assert all(torch.allclose(maps[stage], folded[stage], rtol=1e-8) for stage in maps)
+
+
+def test_a_deeper_backbone_knows_its_channels():
+    with torch.device("meta"):
+        backbone = models.Backbone(models.Layout(blocks=(3, 4, 23, 3)))
+        maps = backbone(torch.zeros(2, 3, 32, 32))
+    assert {stage: values.shape[1] for stage, values in maps.items()} == backbone.channels
+    assert backbone.state_dict().keys() == set(torchvision.models.resnet101().state_dict()) - {"fc.weight", "fc.bias"}
+
+
+def test_weights_of_another_backbone_are_refused():
+    architecture = models.Architecture(layout=models.Layout(blocks=(1, 1, 1, 1)))
+    with pytest.raises(CifakeError, match=r"offline backbone .* don't fit this backbone of 1 \+ 1 \+ 1 \+ 1 blocks"):
+        architecture.build(weights.load_offline())
+
+
+def test_statistics_that_are_not_there_are_named():
+    with pytest.raises(CifakeError, match="no statistic 'stem_median'; choose from: pooled"):
+        models.widths(["stem_median"], models.RESNET50.channels)
+    with pytest.raises(CifakeError, match=r"'pooled' is of the stage 'layer4', .* one of its stages: stem"):
+        models.taps(["pooled"], {"stem": 64})
 
 
 def test_folded_backbone_gives_the_same_maps_without_batch_norm():

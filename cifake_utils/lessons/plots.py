@@ -1,6 +1,7 @@
 """Figures of the lessons. REAL is a blue circle, FAKE an orange triangle, in every one of them."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +24,7 @@ from cifake_utils.records import Record
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
 MARKERS = {"REAL": "o", "FAKE": "^"}
+_SERIES = "osD^vPX"  # markers of several detectors in one panel
 
 
 def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
@@ -354,7 +356,7 @@ def comparison(
     Parameters
     ----------
     runs : dict of str to sequence of Record
-        Runs that differ in nothing but the seed.
+        Runs that differ in nothing but the seed; where there are none, the row says so.
     title : str
     paper : dict of str to float, optional
         The paper's accuracy, where it has one.
@@ -363,6 +365,9 @@ def comparison(
     """
     figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1.1), layout="constrained")
     for row, seeds in enumerate(runs.values()):
+        if not seeds:
+            axes.text(0.5, row, "not measured yet", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            continue
         accuracies = [record.metrics["test"]["accuracy"] for record in seeds]
         mean = float(np.mean(accuracies))
         low, high = accuracy_interval(mean, len(seeds[0].labels["test"]))
@@ -387,7 +392,7 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
     figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
     colours = sns.color_palette("colorblind")
-    for (name, record), marker, colour in zip(runs.items(), "osD^v", colours, strict=False):
+    for (name, record), marker, colour in zip(runs.items(), cycle(_SERIES), cycle(colours), strict=False):
         share, mean = calibration_curve(record.labels[split], record.probabilities[split].astype(float), n_bins=10)
         label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
         axes.plot(mean, share, marker=marker, color=colour, label=label)
@@ -427,7 +432,7 @@ def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: 
     palette = sns.color_palette("colorblind")
     for row, (metric, label) in zip(axes, (("accuracy", "accuracy at ½"), ("auroc", "AUROC")), strict=True):
         for panel, (name, corruption) in zip(row, CORRUPTIONS.items(), strict=True):
-            for (detector, curves), marker, colour in zip(scores.items(), "osD^vPX", palette, strict=False):
+            for (detector, curves), marker, colour in zip(scores.items(), cycle(_SERIES), cycle(palette), strict=False):
                 values = [unchanged[detector][metric], *curves[name][metric]]
                 panel.plot(values, marker=marker, markersize=5, color=colour, label=detector)
             panel.axhline(0.5, color="0.6", linestyle=":")
@@ -475,7 +480,7 @@ def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Seq
     """Plot each detector's accuracy for every object class, from which images (N,) it gets right."""
     figure, axes = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
     palette = sns.color_palette("colorblind")
-    for (name, correct), marker, colour in zip(right.items(), "osD^vPX", palette, strict=False):
+    for (name, correct), marker, colour in zip(right.items(), cycle(_SERIES), cycle(palette), strict=False):
         accuracy = [correct[classes == klass].mean() for klass in range(len(class_names))]
         axes.plot(accuracy, marker=marker, linestyle="none", color=colour, label=name)
     axes.set_xticks(range(len(class_names)), class_names, rotation=20)
