@@ -60,6 +60,10 @@ def with_option(name, **options):
     return change
 
 
+def broken_dimensions(patch):
+    changed(patch, HEAD, broken=catalogue.Broken("noise", catalogue.DIMENSIONS))
+
+
 def other_pretext(patch):
     options = dataclasses.replace(catalogue.PRETEXT.options, max_norm=1.0)
     patch.setattr(catalogue, "PRETEXT", dataclasses.replace(catalogue.PRETEXT, options=options))
@@ -112,7 +116,7 @@ CHANGES = {
     "head": (HEAD, with_change(head=partial(models.Projection, width=128))),
     "floors": (HEAD, with_change(combined_loss={"floors": (0.7, 0.1, 0.05)})),
     "default floors": (HEAD, other_default_floors),
-    "broken dimensions": (HEAD, with_change(broken=catalogue.Broken("noise", catalogue.DIMENSIONS))),
+    "broken dimensions": (HEAD, broken_dimensions),
     "images for thresholds": (HEAD, lambda patch: patch.setattr(features, "THRESHOLD_IMAGES", 10)),
     "normalisation": (HEAD, lambda patch: patch.setattr(experiments, "MEAN", (0.5, 0.5, 0.5))),
     "precision": (HEAD, other_precision),

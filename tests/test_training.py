@@ -33,9 +33,9 @@ class Small(nn.Module):
         return (self.classify(features), features) if with_features else self.classify(features)
 
 
-def few_images(count, seed):
+def few_images(count, seed, kind=batches.ImageBatches):
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
-    return batches.ImageBatches(images.to(torch.uint8), torch.arange(count) % 2, 8, stratified=True)
+    return kind(images.to(torch.uint8), torch.arange(count) % 2, 8, stratified=True)
 
 
 def run_small(checkpoint=None, train=None, seed=0, **options):
@@ -146,8 +146,7 @@ class Breaking(batches.ImageBatches):
     [("c.safetensors", "last good checkpoint, of epoch 2, is .*c.safetensors"), (None, "no checkpoint")],
 )
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, path, kept):
-    source = few_images(49, 0)
-    source.__class__ = Breaking
+    source = few_images(49, 0, Breaking)
     checkpoint = path and tmp_path / path
     expected = rf"The loss is nan at step 4 of 6 in epoch 3, learning rate 0\.00\d+\. .*{kept}.*max_norm"
     with pytest.raises(CifakeError, match=expected):
@@ -335,9 +334,8 @@ def test_loop_never_waits_for_the_device(monkeypatch, combined):
         train, val, copies[:] = few_images(images, 0), few_images(images, 1), []
         loss = losses.CombinedLoss() if combined else nn.functional.cross_entropy
         with Waits() as waits:
-            training.fit(
-                Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), max_norm=1.0, loss=loss, patience=None
-            )
+            options = training.Options(max_norm=1.0, patience=None)
+            training.fit(Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), options=options, loss=loss)
         counts.append((waits.count, len(copies)))
     assert counts[0] == counts[1]  # thirty steps an epoch wait as often as ten: at its end
     assert all(count > 0 for count in counts[0])
