@@ -1,7 +1,8 @@
 """The experiments of the series, one declaration each: what is trained, and how.
 
 All else follows from it: the model (`experiments.build`), the run and its record (`experiments.train_or_load`), its
-drawing (`lessons.plots.architecture`) and its row in the tables (`lessons.results`).
+drawing (`lessons.plots.architecture`) and its row in the tables (`lessons.results`). A new model is one more entry of
+`EXPERIMENTS`; a new measure of maps is one more entry of `models.STATISTICS`, which an experiment then names.
 """
 
 from dataclasses import dataclass, replace

@@ -61,7 +61,15 @@ def build(
 
 
 def starting_weights(experiment: Experiment, profile: profiles.Profile) -> Weights:
-    """Return the weights that training begins with (for rotation models: the pretext's training)."""
+    """Return the weights that training begins with (for rotation models: the pretext's training).
+
+    A `CifakeError` where the experiment wants pre-trained weights for another backbone than ResNet50.
+    """
+    if experiment.start != "random" and experiment.layout != models.RESNET50:
+        raise CifakeError(
+            f"The experiment {experiment.about!r} starts from {experiment.start!r} weights, which are of ResNet50, but "
+            'it has another backbone. Declare start="random", or leave the layout out.'
+        )
     return weights.NONE if experiment.start == "random" else weights.load(profile)
 
 

@@ -86,7 +86,7 @@ def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     statistics = taps(STATISTICS, backbone.channels).requires_grad_(False)
-    measures = {name: tap.recipe for name, tap in statistics.items()}
+    measures = {name: tap.statistic.recipe() for name, tap in statistics.items()}
     recipe = recipe_hash({"folder": folder.name, "images": THRESHOLD_IMAGES, "measures": measures})
     path = folder / f"thresholds-{recipe}.safetensors"
     if not agreed(lambda: verified.is_whole(path, recipe), accelerator):
@@ -195,7 +195,8 @@ def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accele
     for tap in statistics.values():
         if hasattr(tap.measure, "fit"):  # one map after the other: all of them would fill memory
             batches = images.images[::every].split(BATCH_SIZE)
-            tap.measure.fit(_maps(backbone, batch, accelerator, last=tap.stage)[tap.stage].cpu() for batch in batches)
+            stage = tap.statistic.stage
+            tap.measure.fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
 
 
 @torch.inference_mode()

@@ -196,36 +196,35 @@ class Tap(nn.Module):
 
     def __init__(self, statistic: Statistic, channels: int) -> None:
         super().__init__()
-        self.stage, self.measure = statistic.stage, statistic.measure.made(channels)
-        self.recipe = statistic.recipe()
+        self.statistic, self.measure = statistic, statistic.measure.made(channels)
 
     def forward(self, maps: Maps) -> torch.Tensor:
-        values = maps[self.stage]
+        values = maps[self.statistic.stage]
         with torch.autocast(values.device.type, enabled=False):
             return self.measure(values.float())
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the recipe and of the thresholds that it was given."""
-        return recipe_hash([self.recipe, self.state_dict()])
+        return recipe_hash([self.statistic.recipe(), self.state_dict()])
 
     def extra_repr(self) -> str:
-        return str(self.recipe)
+        return str(self.statistic.recipe())
 
 
 # Raise it when the arithmetic of the backbone changes. A test compares what each measure computes with the values of
 # its version.
 BACKBONE_VERSION = 1
 
-MEAN = Measure(channel_mean, version=1)
+CHANNEL_MEAN = Measure(channel_mean, version=1)
 DIMENSION = Measure(FractalDimension, version=1)
 VARIOGRAM = Measure(variogram_dimension, version=1)
 
 # What can be computed from the backbone's maps in one pass, by name. The maps behind layer1 are too small for a
 # dimension. `features.fitted_statistics` takes the thresholds of dimensions from training images.
 STATISTICS = {
-    "pooled": Statistic("layer4", MEAN),
-    "stem_mean": Statistic("stem", MEAN),
-    "layer1_mean": Statistic("layer1", MEAN),
+    "pooled": Statistic("layer4", CHANNEL_MEAN),
+    "stem_mean": Statistic("stem", CHANNEL_MEAN),
+    "layer1_mean": Statistic("layer1", CHANNEL_MEAN),
     "stem_dimension": Statistic("stem", DIMENSION),
     "layer1_dimension": Statistic("layer1", DIMENSION),
     "stem_variogram": Statistic("stem", VARIOGRAM),

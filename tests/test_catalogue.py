@@ -153,6 +153,15 @@ def test_a_sixth_model_is_drawn_with_all_its_parts(sixth):
     assert "side by side: 2,624 features" in texts
 
 
+def test_pretrained_weights_for_another_backbone_are_refused_before_anything_is_trained(sixth, few, runs, monkeypatch):
+    monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
+    for start in ("pretrained", "rotation"):
+        declared = dataclasses.replace(catalogue.get(sixth), start=start)
+        monkeypatch.setitem(catalogue.EXPERIMENTS, sixth, declared)
+        with pytest.raises(CifakeError, match=f"'a sixth model' starts from '{start}' weights, .* of ResNet50"):
+            experiments.train_or_load(sixth, profile=PROFILE)
+
+
 def test_a_model_without_a_reference_run_has_a_row_that_says_so(sixth):
     figure = plots.comparison({sixth: []})
     assert [text.get_text() for text in figure.axes[0].texts] == ["not measured yet"]

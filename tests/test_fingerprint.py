@@ -90,7 +90,7 @@ def other_version(patch):
 
 
 def other_mean(patch):
-    measure = dataclasses.replace(models.MEAN, version=99)
+    measure = dataclasses.replace(models.CHANNEL_MEAN, version=99)
     patch.setitem(models.STATISTICS, "pooled", models.Statistic("layer4", measure))
 
 

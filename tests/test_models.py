@@ -140,10 +140,10 @@ def test_fractal_model_sees_pooled_features_and_the_dimension_of_every_early_cha
 @pytest.mark.parametrize("name", [name for name in models.STATISTICS if name != "pooled"])
 def test_measures_are_those_of_float32_under_autocast(name):
     tap = models.taps([name], models.RESNET50.channels)[name]
-    maps = {tap.stage: torch.rand(3, models.RESNET50.channels[tap.stage], 16, 16).bfloat16()}
+    maps = {tap.statistic.stage: torch.rand(3, models.RESNET50.channels[tap.statistic.stage], 16, 16).bfloat16()}
     with torch.autocast("cpu", torch.bfloat16):
         found = tap(maps)
-    expected = tap.measure(maps[tap.stage].float())
+    expected = tap.measure(maps[tap.statistic.stage].float())
     assert found.dtype == torch.float32 and torch.equal(found, expected)
     assert not torch.equal(found, found.bfloat16().float())  # values that bfloat16 has no room for
 
@@ -254,4 +254,4 @@ def test_measures_compute_what_their_versions_did(name):
     tap, (version, expected) = models.taps([name], models.RESNET50.channels)[name], VALUES[name]
     values = tap(maps)
     found = (values[0, 0].item(), values[1, -1].item(), values.mean().item(), values.std().item())
-    assert tap.recipe["version"] == version and found == pytest.approx(expected, abs=2e-5)
+    assert tap.statistic.recipe()["version"] == version and found == pytest.approx(expected, abs=2e-5)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cifake_utils import CifakeError, evaluation, profiles, records
+from cifake_utils.support import verified
 
 
 def record(**changes):
@@ -29,6 +30,7 @@ def test_record_round_trip(tmp_path):
     first = record()
     path = records.save(first, tmp_path)
     again = records.read(path)
+    assert verified.load_json(path)["model"] == "m"  # readers' records have this key
     assert path.name == "m-seed3.json" and again.metrics == first.metrics and again.versions == first.versions
     for split in ("val", "test"):
         assert np.array_equal(again.probabilities[split], first.probabilities[split])
