@@ -6,20 +6,19 @@ images; the test images play no part.
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks.sources import PROFILE, source, write_tree
-from cifake_utils import data, models, training
+from cifake_utils import data, experiments, rotation, training
 from cifake_utils.batches import ImageBatches, epoch_seed
+from cifake_utils.catalogue import STRONG, get
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.experiments import PRESETS
 from cifake_utils.rotation import ANGLES, RotationBatches
 from cifake_utils.weights import Weights
-
-STRONG = {key: PRESETS["strong"][key] for key in ("learning_rate", "weight_decay", "schedule", "max_norm", "patience")}
 
 
 class FourTurns(RotationBatches):
@@ -38,28 +37,27 @@ class FourTurns(RotationBatches):
             yield self.take(row, flip), self.labels[row]
 
 
-def fitted(model: nn.Module, train: ImageBatches, val: ImageBatches, epochs: int, **options) -> float:
+def fitted(model: nn.Module, train: ImageBatches, val: ImageBatches, epochs: int, **changes) -> float:
     """Train all layers as the preset `strong` says; return the accuracy on validation images at the end."""
-    accelerator = PROFILE.accelerator()
-    history = training.fit(model, train, val, epochs=epochs, accelerator=accelerator, **STRONG | options)
+    options = replace(STRONG.options, **changes)
+    history = training.fit(model, train, val, epochs=epochs, accelerator=PROFILE.accelerator(), options=options)
     return history.val_accuracy[-1]
 
 
 def turned(train: RotationBatches, start: Weights, cifake: Cifake, epochs: int, tuning: int) -> dict:
     """Return the accuracy of the turns, and of REAL and FAKE after fine-tuning."""
-    torch.manual_seed(0)
-    model = models.Detector(models.backbone(start), ["pooled"], nn.Linear(2048, len(ANGLES)), start)
+    model = rotation.ARCHITECTURE.build(start)
     turns = fitted(model, train, RotationBatches(cifake.val.images, train.batch_size), epochs)
     learned = Weights(model.backbone.state_dict(), "rotations", "")
-    detector = models.build("resnet50_rotation", PROFILE, start=learned)
+    detector = experiments.build("resnet50_rotation", PROFILE, start=learned)
     return {"turns": turns, "real_fake": told(detector, cifake, train.batch_size, tuning)}
 
 
-def told(model: nn.Module, cifake: Cifake, batch_size: int, epochs: int, **options) -> float:
+def told(model: nn.Module, cifake: Cifake, batch_size: int, epochs: int, **changes) -> float:
     def batches(images: ImageSet) -> ImageBatches:
         return ImageBatches(images.images, images.labels, batch_size)
 
-    return fitted(model, batches(cifake.train), batches(cifake.val), epochs, **options)
+    return fitted(model, batches(cifake.train), batches(cifake.val), epochs, **changes)
 
 
 def measure(train: int = 8_000, val: int = 4_000, batch_size: int = 128, epochs: int = 4, tuning: int = 2) -> dict:
@@ -68,7 +66,7 @@ def measure(train: int = 8_000, val: int = 4_000, batch_size: int = 128, epochs:
         write_tree(Path(box) / "tree", counts)
         with source(Path(box) / "tree", Path(box) / "runs", counts):
             cifake = data.load(PROFILE)
-        start = models.starting_weights("resnet50_finetuned", PROFILE)
+        start = experiments.starting_weights(get("resnet50_finetuned"), PROFILE)
         one, four = (way(cifake.train.images, batch_size) for way in (RotationBatches, FourTurns))
         results = {
             "one turn": turned(one, start, cifake, epochs, tuning),
@@ -76,8 +74,8 @@ def measure(train: int = 8_000, val: int = 4_000, batch_size: int = 128, epochs:
         }
         for name, rounds in (("resnet50_scratch", epochs), ("resnet50_finetuned", tuning)):
             results[name] = {
-                str(limit): told(models.build(name, PROFILE), cifake, batch_size, rounds, max_norm=limit)
-                for limit in (STRONG["max_norm"], None)
+                str(limit): told(experiments.build(name, PROFILE), cifake, batch_size, rounds, max_norm=limit)
+                for limit in (STRONG.options.max_norm, None)
             }
     settings = {"precision": PROFILE.accelerator().mixed_precision, "epochs": epochs, "tuning": tuning}
     return {"images": counts} | settings | results

@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.measuring import CORES, alone
 from benchmarks.sources import PROFILE, Counts, MirroredFolder, drawn, own_label, source, write_tree
-from cifake_utils import data, features, models, training
+from cifake_utils import data, experiments, features, training
 from cifake_utils.batches import MEAN, STD, FeatureBatches
 
 BATCH_SIZE, LEARNING_RATE = 64, 1e-4
@@ -29,7 +29,7 @@ TRANSFORM = Compose([ToTensor(), Normalize(MEAN, STD)])
 
 def usual(tree: Path, epochs: int) -> dict:
     """Train as most do: every epoch decodes every image and sends it through the backbone."""
-    start = models.build("resnet50_transfer", PROFILE)
+    start = experiments.build("resnet50_transfer", PROFILE)
     network = torchvision_models.resnet50()
     network.fc = copy.deepcopy(start.head)
     network.load_state_dict(start.backbone.state_dict(), strict=False)
@@ -71,7 +71,7 @@ def mean_loss(network: nn.Module, loader: DataLoader) -> float:
 def ours(tree: Path, runs: Path, counts: Counts, epochs: int, name: str = "resnet50_transfer", seed: int = 0) -> dict:
     """Train on features that are computed where they are not kept yet."""
     with source(tree, runs, counts):
-        model, accelerator = models.build(name, PROFILE, seed), PROFILE.accelerator()
+        model, accelerator = experiments.build(name, PROFILE, seed), PROFILE.accelerator()
         ticks = [time.perf_counter()]
         cifake = data.load(PROFILE)
         ticks.append(time.perf_counter())
@@ -86,8 +86,7 @@ def ours(tree: Path, runs: Path, counts: Counts, epochs: int, name: str = "resne
             batches["val"],
             epochs=epochs,
             accelerator=accelerator,
-            learning_rate=LEARNING_RATE,
-            patience=None,
+            options=training.Options(learning_rate=LEARNING_RATE, patience=None),
             seed=seed,
         )
         test_loss = F.cross_entropy(training.predict_logits(model.head, batches["test"]), cifake.test.labels).item()

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from benchmarks.measuring import AnonymousPeak, alone, memory, seconds
 from benchmarks.sources import PROFILE, Counts, source, write_tree
-from cifake_utils import data, features, models, training
+from cifake_utils import data, experiments, features, models, training
 from cifake_utils.batches import FeatureBatches
 from cifake_utils.support import verified
 
@@ -41,7 +41,7 @@ def checks(tree: Path, runs: Path, counts: Counts) -> dict:
 def grown(tree: Path, runs: Path, counts: Counts) -> dict:
     """Return seconds of each stage, and bytes: largest anonymous memory beside what was there before loading."""
     with source(tree, runs, counts):
-        model, accelerator = models.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
+        model, accelerator = experiments.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
         before, ticks, peaks = memory("RssAnon"), [time.perf_counter()], []
         with AnonymousPeak() as peak:
             cifake = data.load(PROFILE)
@@ -74,7 +74,7 @@ def limited(tree: Path, runs: Path, counts: Counts, in_memory: bool) -> str:
     import resource  # Windows has none
 
     with source(tree, runs, counts):
-        model, accelerator = models.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
+        model, accelerator = experiments.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
         cifake = data.load(PROFILE)
         cached = features.cached(model.backbone, cifake, ["pooled"], accelerator)
         resource.setrlimit(resource.RLIMIT_DATA, (memory("VmData") + ROOM, resource.RLIM_INFINITY))

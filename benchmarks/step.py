@@ -20,11 +20,11 @@ from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, ToT
 
 from benchmarks.measuring import CORES, alone, seconds
 from benchmarks.sources import PROFILE, own_label, source, write_tree
-from cifake_utils import data, models, training
+from cifake_utils import data, experiments, training
 from cifake_utils.batches import MEAN, STD, ImageBatches, mirror, normalise
-from cifake_utils.experiments import PRESETS
+from cifake_utils.catalogue import STRONG
 
-RATE = PRESETS["strong"]["learning_rate"]
+RATE = STRONG.options.learning_rate
 WARM_UP = 2  # steps that are not counted
 AUGMENT = Compose([RandomHorizontalFlip(), ToTensor(), Normalize(MEAN, STD)])
 # What our step is made of, one by one, and what might be added to it: precision, compiler.
@@ -41,7 +41,7 @@ CANDIDATES = {
 
 def plain_network() -> nn.Module:
     """Return torchvision's ResNet50 with the initial values of our `resnet50_scratch`."""
-    start = models.build("resnet50_scratch", PROFILE)
+    start = experiments.build("resnet50_scratch", PROFILE)
     network = torchvision_models.resnet50()
     network.fc = copy.deepcopy(start.head)
     network.load_state_dict(start.backbone.state_dict(), strict=False)
@@ -84,7 +84,7 @@ def compared(tree: Path, runs: Path, counts: dict[str, int], count: int = 64) ->
     with source(tree, runs, counts):
         train = data.load(PROFILE).train.subset(rows)
     inputs, own_labels = next(ImageBatches(train.images, train.labels, count).in_order())
-    our_loss, our_gradient = gradients(models.build("resnet50_scratch", PROFILE), inputs, own_labels)
+    our_loss, our_gradient = gradients(experiments.build("resnet50_scratch", PROFILE), inputs, own_labels)
     flat = [
         torch.cat([gradient[name].flatten() for name in usual_gradient]) for gradient in (usual_gradient, our_gradient)
     ]
@@ -134,16 +134,12 @@ def ours(tree: Path, runs: Path, counts: dict[str, int], batch_size: int) -> flo
         train = data.load(PROFILE).train
     batches, few = TickingBatches(train.images, train.labels, batch_size), train.subset(np.arange(2))
     training.fit(
-        models.build("resnet50_scratch", PROFILE),
+        experiments.build("resnet50_scratch", PROFILE),
         batches,
         ImageBatches(few.images, few.labels, batch_size),
         epochs=1,
         accelerator=PROFILE.accelerator(),
-        learning_rate=RATE,
-        weight_decay=0.01,
-        schedule="one_cycle",
-        max_norm=5.0,
-        patience=None,
+        options=STRONG.options,
     )
     return step_seconds(batches.ticks)
 
@@ -158,7 +154,7 @@ def candidate(
     compiled: bool = False,
 ) -> dict[str, float]:
     """Return the seconds of the first step and of the later ones, on one batch that lies ready."""
-    start = plain_network() if network == "torchvision" else models.build("resnet50_scratch", PROFILE)
+    start = plain_network() if network == "torchvision" else experiments.build("resnet50_scratch", PROFILE)
     module = start.to(memory_format=layout)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=fused)
     forward = torch.compile(module) if compiled else module
@@ -210,7 +206,7 @@ def where_time_goes(tree: Path, runs: Path, counts: dict[str, int], batch_size: 
     our_make = {"augment": lambda _: normalise(mirror(train.images[rows], flips))}
     return {
         "usual": stages(plain_network(), False, usual_make, labels, steps),
-        "ours": stages(models.build("resnet50_scratch", PROFILE), True, our_make, labels, steps),
+        "ours": stages(experiments.build("resnet50_scratch", PROFILE), True, our_make, labels, steps),
     }
 
 

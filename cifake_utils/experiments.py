@@ -1,11 +1,11 @@
-"""The named runs of the series, and one call that trains such a run or loads what an earlier one left."""
+"""One call that trains an experiment or loads what an earlier run left; what finished runs say of other images."""
 
 import copy
 import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,142 +13,89 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from cifake_utils import CifakeError, data, evaluation, features, losses, models, profiles, records, rotation, training
+from cifake_utils import (
+    CifakeError,
+    catalogue,
+    data,
+    evaluation,
+    features,
+    losses,
+    models,
+    profiles,
+    records,
+    rotation,
+    training,
+    weights,
+)
 from cifake_utils.batches import MEAN, STD, FeatureBatches, ImageBatches
+from cifake_utils.catalogue import Experiment
 from cifake_utils.support import memory, verified
 from cifake_utils.support.files import agreed, can_be_removed, clear_leftovers, locked
 from cifake_utils.support.fingerprint import differences, recipe_hash
 from cifake_utils.weights import Weights
 
-# How to train. `paper`: it gives Adam at 1e-4, a learning-rate schedule and early stopping; batch size 64, the cosine
-# and the patience are our assumptions. `strong`: AdamW, one cycle that runs to its end. `strong_head`: for heads on a
-# frozen backbone, fewer and larger steps. On 16,000 images held out of the training split, model 3 got 0.933 with
-# `paper`, and with `strong_head` in under half the time; 0.943 with mirror images. A weight decay of 0.3 changed
-# nothing (model 4 with cross-entropy, validation images: 0.9623 without, 0.9627 with). `max_norm` helps from
-# scratch and does nothing to fine-tuning (`benchmarks/choices.py`).
-PRESETS = {
-    "paper": {"batch_size": 64, "learning_rate": 1e-4, "patience": 5},
-    "strong": {
-        "batch_size": 128,
-        "learning_rate": 5e-4,
-        "weight_decay": 0.01,
-        "schedule": "one_cycle",
-        "max_norm": 5.0,
-        "patience": None,
-        "mirror_average": True,  # P(FAKE) is the mean over an image and its mirror image, in val and test alike
-    },
-    "strong_head": {
-        "batch_size": 256,
-        "learning_rate": 1e-3,
-        "patience": 5,
-        "epochs_share": 0.4,  # of the profile's
-        "mirror_average": True,
-    },
-}
-PRETEXT_PRESET = "strong"
 
+def build(
+    name: str, profile: str | profiles.Profile | None = None, seed: int = 0, start: Weights | None = None
+) -> models.Detector:
+    """Return a freshly initialised model by its experiment's name.
 
-@dataclass(frozen=True)
-class Experiment:
-    """What is trained, and how.
-
-    Attributes
+    Parameters
     ----------
-    about : str
-        One line.
-    preset : str
-        Key of `PRESETS`.
-    model : str, optional
-        Key of `models.MODELS`; default: the experiment's own name.
-    combined_loss : dict, optional
-        Options of `losses.CombinedLoss`, which takes the place of plain cross-entropy; batches are stratified then.
-    dimensions : str
-        What stands where the dimensions of the maps belong, in training and test alike: the ``"measured"`` ones, or
-        a key of `features.BREAKS`.
+    name : str
+        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
+    profile : str or Profile, optional
+        Gives the pre-trained weights; default: the active one.
+    seed : int
+        Fixes the random initial values.
+    start : Weights, optional
+        Of the backbone, in place of the profile's. Rotation models need it: `rotation.pretrained` makes it.
     """
+    experiment = catalogue.get(name)
+    if start is None and experiment.start == "rotation":
+        raise CifakeError(
+            f"The backbone of {name} has to learn rotations first. experiments.train_or_load({name!r}) sees to that; "
+            "or give `start`, which rotation.pretrained makes."
+        )
+    return experiment.build(start or starting_weights(experiment, profiles.resolve(profile)), seed)
 
-    about: str
-    preset: str = "paper"
-    model: str | None = None
-    combined_loss: dict | None = None
-    dimensions: str = "measured"
 
+def starting_weights(experiment: Experiment, profile: profiles.Profile) -> Weights:
+    """Return the weights that training begins with (for rotation models: the pretext's training).
 
-EXPERIMENTS = {
-    "resnet50_scratch": Experiment("model 1 of the paper", "strong"),
-    "resnet50_transfer": Experiment("model 2 of the paper"),
-    "resnet50_fractal": Experiment("model 3 of the paper", "strong_head"),
-    "resnet50_fractal_loss": Experiment("model 4 of the paper", "strong_head", combined_loss={}),
-    "resnet50_rotation": Experiment("model 5 of the paper: pretext and fine-tuning", "strong"),
-    "resnet50_rotation_fractal_loss": Experiment(
-        "the paper's future work: model 4 on the frozen rotation backbone (of seed 0)", "strong_head", combined_loss={}
-    ),
-    "resnet50_finetuned": Experiment("control: ImageNet weights fine-tuned as long as model 5 in all", "strong"),
-    "resnet50_rotation_frozen": Experiment("control: what the rotation backbone (of seed 0) knows by itself"),
-    # What of model 3's gain is the dimension's? Its head, means of the same maps, other images' dimensions, noise.
-    "resnet50_standardised": Experiment("control: head of model 3, pooled features only", "strong_head"),
-    "resnet50_means": Experiment(
-        "control: means of the stem and layer1 maps instead of their dimensions", "strong_head"
-    ),
-    "resnet50_means_fractal": Experiment("control: means and dimensions of the stem and layer1 maps", "strong_head"),
-    "resnet50_shuffled": Experiment(
-        "control: dimensions of another image of the split",
-        "strong_head",
-        model="resnet50_fractal",
-        dimensions="shuffled",
-    ),
-    "resnet50_noise": Experiment(
-        "control: Gaussian noise instead of the dimensions", "strong_head", model="resnet50_fractal", dimensions="noise"
-    ),
-    "resnet50_variogram": Experiment("beyond the paper: variogram dimensions beside those of model 3", "strong_head"),
-    # What of model 4's gain is the loss's? {nothing, means, dimensions} × {cross-entropy, combined loss}, one head.
-    "resnet50_projection": Experiment("control: projection head, pooled features only, cross-entropy", "strong_head"),
-    "resnet50_projection_loss": Experiment(
-        "control: projection head, pooled features only, combined loss",
-        "strong_head",
-        model="resnet50_projection",
-        combined_loss={},
-    ),
-    "resnet50_means_projection": Experiment(
-        "control: projection head, means of the maps, cross-entropy", "strong_head"
-    ),
-    "resnet50_means_loss": Experiment(
-        "control: projection head, means of the maps, combined loss",
-        "strong_head",
-        model="resnet50_means_projection",
-        combined_loss={},
-    ),
-    "resnet50_fractal_projection": Experiment(
-        "control: model 4 with cross-entropy", "strong_head", model="resnet50_fractal_loss"
-    ),
-    "resnet50_loss_as_printed": Experiment(
-        "control: model 4 with the sign of equation 4 as printed",
-        "strong_head",
-        model="resnet50_fractal_loss",
-        combined_loss={"sign": "as_printed"},
-    ),
-}
+    A `CifakeError` where the experiment wants pre-trained weights for another backbone than ResNet50.
+    """
+    if experiment.start != "random" and experiment.layout != models.RESNET50:
+        raise CifakeError(
+            f"The experiment {experiment.about!r} starts from {experiment.start!r} weights, which are of ResNet50, but "
+            'it has another backbone. Declare start="random", or leave the layout out.'
+        )
+    return weights.NONE if experiment.start == "random" else weights.load(profile)
 
 
 def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     """Return everything that a record of this experiment says about its training: JSON types."""
-    experiment = _experiment(name)
-    architecture = models.MODELS[experiment.model or name]
-    settings = PRESETS[experiment.preset] | {"preset": experiment.preset}
-    if not architecture.frozen and profile.batch_size:
+    experiment = catalogue.get(name)
+    preset = experiment.preset
+    settings = {"preset": preset.name, "batch_size": preset.batch_size} | asdict(preset.options)
+    if preset.epochs_share is not None:
+        settings["epochs_share"] = preset.epochs_share
+    if preset.mirror_average:
+        settings["mirror_average"] = True
+    if not experiment.frozen and profile.batch_size:
         settings["batch_size"] = profile.batch_size
-    if architecture.frozen:
-        settings["epochs"] = round(profile.epochs * settings.get("epochs_share", 1))
-    elif architecture.start == "rotation":
+    if experiment.frozen:
+        settings["epochs"] = round(profile.epochs * (preset.epochs_share or 1))
+    elif experiment.start == "rotation":
         settings["epochs"] = profile.epochs_full
     else:
         settings["epochs"] = profile.epochs_full + profile.epochs_pretext
-    if architecture.start == "rotation":
-        settings["pretext"] = {"preset": PRETEXT_PRESET, "epochs": profile.epochs_pretext}
+    if experiment.start == "rotation":
+        settings["pretext"] = {"preset": catalogue.PRETEXT.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:
         settings["combined_loss"] = losses.CombinedLoss(**experiment.combined_loss).options()
-    if experiment.dimensions != "measured":
-        settings["dimensions"] = experiment.dimensions
+    if experiment.broken:
+        settings |= experiment.broken.recipe()
     return settings
 
 
@@ -165,32 +112,31 @@ def recipe(
     ``computation`` is how it is computed: the precision, and where batch norm learns the processes that it does not
     cross. Versions of packages are not in it: a record lists them.
     """
-    model_name = _experiment(name).model or name
-    architecture = models.MODELS[model_name]
+    experiment = catalogue.get(name)
     made_from = {
         "data": data_hash,
         "weights": weights_hash,
         "seed": seed,
-        "architecture": architecture.recipe(),
+        "architecture": experiment.recipe(),
         "normalisation": [MEAN, STD],
-        "training": training.OPTIONS | hyperparameters(name, profile) | {"version": training.VERSION},
+        "training": hyperparameters(name, profile) | {"version": training.VERSION},
         "computation": {"precision": accelerator.mixed_precision},
     }
-    if architecture.frozen:
+    if experiment.frozen:
         made_from["threshold_images"] = features.THRESHOLD_IMAGES
     else:
         made_from["computation"] = training.computation(accelerator)
-    if architecture.start == "rotation":
-        seed = 0 if architecture.frozen else seed
+    if experiment.start == "rotation":
+        seed = 0 if experiment.frozen else seed
         made_from["pretext"] = rotation.recipe(
-            weights_hash, data_hash, profile, seed, _pretext_options(profile), accelerator
+            weights_hash, data_hash, profile, seed, *_pretext_settings(profile), accelerator
         )
     return json.loads(json.dumps(made_from))
 
 
-def _pretext_options(profile: profiles.Profile) -> dict:
-    preset = PRESETS[PRETEXT_PRESET]
-    return _fit_options(preset) | {"batch_size": profile.batch_size or preset["batch_size"]}
+def _pretext_settings(profile: profiles.Profile) -> tuple[int, training.Options]:
+    """Return batch size and options of the pretext's training."""
+    return profile.batch_size or catalogue.PRETEXT.batch_size, catalogue.PRETEXT.options
 
 
 def train_or_load(
@@ -205,7 +151,7 @@ def train_or_load(
     Parameters
     ----------
     name : str
-        A key of `EXPERIMENTS`; another one is a `CifakeError` that lists them.
+        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
     seed : int
         Fixes initial values, order, flips and turns. A frozen rotation backbone is always that of seed 0.
     profile : str or Profile, optional
@@ -218,11 +164,10 @@ def train_or_load(
         finished run that is damaged (`verified.DamagedFile`).
     """
     profile = profiles.resolve(profile)
-    model_name = _experiment(name).model or name
-    accelerator = profile.accelerator()
+    experiment, accelerator = catalogue.get(name), profile.accelerator()
     with accelerator.main_process_first():  # which decodes and downloads; the others find it done
         cifake = data.load(profile)
-        start = models.starting_weights(model_name, profile)
+        start = starting_weights(experiment, profile)
     made_from = recipe(name, seed, profile, cifake.hash, start.hash, accelerator)
     path = profile.runs / f"{name}-seed{seed}.json"
     # Of this recipe alone: a training with other settings that was stopped goes on when those are back.
@@ -303,7 +248,7 @@ def _load(record: records.Record, path: Path, start: Weights) -> models.Detector
     backbone = rotation.load(record.recipe["pretext"])[0] if frozen_part else start
     if frozen_part and backbone.hash != record.checksums["backbone"]:
         raise verified.DamagedFile(path, f"its model was trained on another backbone than the one in {frozen_part[0]}")
-    model = models.build(_experiment(record.model).model or record.model, record.profile, record.seed, backbone)
+    model = catalogue.get(record.experiment).build(backbone, record.seed)
     learned, _ = verified.load_tensors(
         weights_file, recipe_hash(record.recipe), expected=record.checksums["safetensors"]
     )
@@ -326,12 +271,11 @@ def _train_and_keep(
     accelerator: Accelerator,
 ) -> tuple[models.Detector, records.Record]:
     """Train a model, score it, and keep both beside ``path``."""
-    model_name = _experiment(name).model or name
     backbone, pretext = start, {}
     if "pretext" in made_from:
-        options = _pretext_options(profile)
-        backbone, pretext = rotation.pretrained(start, cifake, profile, made_from["pretext"]["seed"], options)
-    model = models.build(model_name, profile, seed, backbone)
+        seed_before, settings = made_from["pretext"]["seed"], _pretext_settings(profile)
+        backbone, pretext = rotation.pretrained(start, cifake, profile, seed_before, *settings)
+    model = catalogue.get(name).build(backbone, seed)
     start, backbone = replace(start, state={}), replace(backbone, state={})  # the model has its own copy
     record = _train(name, seed, profile, cifake, start, model, accelerator, checkpoint=unfinished)
     record.recipe = made_from
@@ -371,19 +315,20 @@ def _runs(
     And the weights, by the experiment's name, that these models start from.
     """
     found = map(_read_with_files, sorted(profile.runs.glob(f"{name or '*'}-seed*.json")))
-    runs = [record for record, missing in found if not missing and record.model in EXPERIMENTS]
+    runs = [record for record, missing in found if not missing and record.experiment in catalogue.EXPERIMENTS]
     if not runs:
         return [], {}
     data_hash, accelerator = data.load_hash(profile), profile.accelerator()
-    architectures = {record.model: EXPERIMENTS[record.model].model or record.model for record in runs}
-    one_of_each = {models.MODELS[name].start: name for name in architectures.values()}
-    loaded = {start: models.starting_weights(name, profile) for start, name in one_of_each.items()}
-    starts = {name: loaded[models.MODELS[model].start] for name, model in architectures.items()}
+    declared = {record.experiment: catalogue.EXPERIMENTS[record.experiment] for record in runs}
+    one_of_each = {experiment.start: experiment for experiment in declared.values()}
+    loaded = {start: starting_weights(experiment, profile) for start, experiment in one_of_each.items()}
+    starts = {name: loaded[experiment.start] for name, experiment in declared.items()}
     compared = []
     for record in runs:
-        wanted = recipe(record.model, record.seed, profile, data_hash, starts[record.model].hash, accelerator)
+        name = record.experiment
+        wanted = recipe(name, record.seed, profile, data_hash, starts[name].hash, accelerator)
         others = differences(record.recipe, wanted).items()
-        compared.append((record, {name: values for name, values in others if "computation." not in name}))
+        compared.append((record, {key: values for key, values in others if "computation." not in key}))
     return compared, starts
 
 
@@ -397,24 +342,21 @@ def trained(
     Raises
     ------
     CifakeError
-        An unknown experiment; no finished run; a control whose dimensions are broken, as it sees other images too.
+        An unknown experiment; no finished run; a control whose statistics are broken, as it sees other images too.
     """
     profile = profiles.resolve(profile)
-    if name is not None and _experiment(name).dimensions != "measured":
+    if name is not None and (broken := catalogue.get(name).broken):
         raise CifakeError(
-            f"{name} is a control that gets something else in place of an image's dimensions: what it says of an image "
-            f"is not about that image alone. Choose a model without that, such as {EXPERIMENTS[name].model}."
+            f"{name} is a control that gets something else in place of an image's own {', '.join(broken.statistics)}: "
+            "what it says of an image is not about that image alone. Choose a model without that, such as "
+            "resnet50_fractal."
         )
     found, starts = _runs(profile, name)
-    runs = [
-        record
-        for record, others in found
-        if not others and (name or _experiment(record.model).dimensions == "measured")
-    ]
+    runs = [record for record, others in found if not others and (name or not catalogue.get(record.experiment).broken)]
     if not runs:
         raise CifakeError(_no_run(name, profile, found))
     best = max(runs, key=lambda record: record.metrics["val"]["accuracy"])
-    return _load(best, profile.runs / f"{best.name}.json", starts[best.model]), best
+    return _load(best, profile.runs / f"{best.name}.json", starts[best.experiment]), best
 
 
 def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, dict]]) -> str:
@@ -441,9 +383,9 @@ def predict_images(
 ) -> dict[str, np.ndarray]:
     """Return P(FAKE) that trained detectors give to any images, as their records' probabilities were made.
 
-    Where the preset says so it is the mean over image and mirror image. Controls get the dimensions they were trained
-    with: those of another of these images, or noise. Frozen detectors that share a backbone share one pass through
-    it; about 12 kB an image are held meanwhile.
+    Where the preset says so it is the mean over image and mirror image. Controls get the statistics they were trained
+    with: those of another of these images, or noise. Frozen detectors that share a backbone share one pass through it;
+    about 12 kB an image are held meanwhile.
 
     Parameters
     ----------
@@ -466,40 +408,41 @@ def predict_images(
     for names in groups.values():
         group = {name: detectors[name] for name in names}
         frozen = group[names[0]][0].frozen
-        for name, inputs in _measured(group, images, accelerator) if frozen else [(names[0], images)]:
+        for name, inputs in _seen_by_heads(group, images, accelerator) if frozen else [(names[0], images)]:
             model, record = group[name]
-            learned, cut = (model.head, FeatureBatches) if frozen else (model, ImageBatches)
+            learned, kind = (model.head, FeatureBatches) if frozen else (model, ImageBatches)
             learned.to(accelerator.device)
-            batches = cut(inputs, torch.zeros(len(images)), features.BATCH_SIZE, accelerator.device)
+            batches = kind(inputs, torch.zeros(len(images)), features.BATCH_SIZE, accelerator.device)
             sides = (False, True) if record.hyperparameters.get("mirror_average") else (False,)
             probabilities[name] = sum(training.predict(learned, batches, mirrored=side) for side in sides) / len(sides)
             learned.cpu()
     return {name: probabilities[name] for name in detectors}
 
 
-def _measured(
+def _seen_by_heads(
     detectors: dict[str, tuple[models.Detector, records.Record]], images: torch.Tensor, accelerator: Accelerator
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield what the head of each of these frozen detectors, which share a backbone, sees: float16 (N, 1 or 2, D).
 
     With 1 there are no mirror images: none of these detectors asks for them.
     """
-    statistics, wanted = {}, {}
-    for name, (model, _) in detectors.items():
-        keys = {tap.fingerprint(): tap for tap in model.statistics.values()}
-        statistics, wanted[name] = statistics | keys, list(keys)
-    statistics = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in statistics.items()}
+    keys = {
+        name: {statistic: tap.fingerprint() for statistic, tap in model.statistics.items()}
+        for name, (model, _) in detectors.items()
+    }
+    taps = {keys[name][key]: tap for name, (model, _) in detectors.items() for key, tap in model.statistics.items()}
+    taps = {key: copy.deepcopy(tap).to(accelerator.device) for key, tap in taps.items()}
     mirrored = any(record.hyperparameters.get("mirror_average") for _, record in detectors.values())
     backbone = next(iter(detectors.values()))[0].backbone.eval().folded().to(accelerator.device)
     values: dict[str, torch.Tensor] = {}
-    for start, side, batch in features.measured(backbone, statistics, images, accelerator, mirrored):
+    for start, side, batch in features.computed(backbone, taps, images, accelerator, mirrored):
         for key, part in batch.items():
             if key not in values:
                 values[key] = part.new_empty(len(images), 1 + mirrored, part.shape[1])
             values[key][start : start + len(part), side] = part
     for name, (_, record) in detectors.items():
-        seen = torch.cat([values[key] for key in wanted[name]], 2)
-        yield name, _with_dimensions(seen, record.hyperparameters.get("dimensions", "measured"), record.seed, "test")
+        parts = {statistic: values[key] for statistic, key in keys[name].items()}
+        yield name, _side_by_side(parts, catalogue.get(record.experiment), record.seed, "test")
 
 
 def _train(
@@ -513,11 +456,10 @@ def _train(
     checkpoint: Path,
 ) -> records.Record:
     """Train a model in place and score it."""
-    settings = hyperparameters(name, profile)
-    experiment = _experiment(name)
+    settings, experiment = hyperparameters(name, profile), catalogue.get(name)
     combined = experiment.combined_loss
     learned = model.head if model.frozen else model
-    splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator, experiment.dimensions, seed)
+    splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator, experiment, seed)
     splits["train"].stratified = combined is not None
     history = training.fit(
         learned,
@@ -526,9 +468,9 @@ def _train(
         epochs=settings["epochs"],
         seed=seed,
         accelerator=accelerator,
+        options=experiment.preset.options,
         loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
         checkpoint=checkpoint,
-        **_fit_options(PRESETS[settings["preset"]]),
     )
     details = {"precision": accelerator.mixed_precision}
     if accelerator.num_processes > 1:
@@ -536,13 +478,13 @@ def _train(
     splits = {split: splits[split].shared(accelerator) for split in ("val", "test")}
     probabilities = {split: training.predict(learned, batches) for split, batches in splits.items()}
     labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
-    if settings.get("mirror_average"):
+    if experiment.preset.mirror_average:
         details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])
         for split, one_sided in probabilities.items():
             probabilities[split] = (one_sided + training.predict(learned, splits[split], mirrored=True)) / 2
     probabilities = {split: values.astype(np.float16) for split, values in probabilities.items()}
     return records.Record(
-        model=name,
+        experiment=name,
         profile=profile.name,
         seed=seed,
         data=cifake.source,
@@ -560,7 +502,12 @@ def _train(
 
 
 def _batches(
-    model: models.Detector, cifake: data.Cifake, batch_size: int, accelerator: Accelerator, dimensions: str, seed: int
+    model: models.Detector,
+    cifake: data.Cifake,
+    batch_size: int,
+    accelerator: Accelerator,
+    experiment: Experiment,
+    seed: int,
 ) -> tuple[dict[str, ImageBatches], dict[str, float]]:
     """Return what the learning part of a model sees of each split, and the seconds it took to make.
 
@@ -575,30 +522,21 @@ def _batches(
     fitted = features.fitted_statistics(model.backbone, cifake, accelerator)
     for name, statistic in model.statistics.items():
         statistic.load_state_dict(fitted[name].state_dict())
-    cached = features.cached(model.backbone, cifake, list(model.statistics), accelerator)
-    cached = {split: _with_dimensions(values, dimensions, seed, split) for split, values in cached.items()}
+    cached = features.cached(model.backbone, cifake, experiment.statistics, accelerator)
+    if experiment.broken:
+        widths = list(experiment.widths().values())
+        for split, values in cached.items():
+            parts = dict(zip(experiment.statistics, values.split(widths, 2), strict=True))
+            cached[split] = _side_by_side(parts, experiment, seed, split)
     return {
         split: FeatureBatches(cached[split], images.labels, batch_size, accelerator.device)
         for split, images in cifake.splits.items()
     }, {"features": time.perf_counter() - start}
 
 
-def _with_dimensions(values: torch.Tensor, dimensions: str, seed: int, split: str) -> torch.Tensor:
-    """Return features (N, …, D) with the dimensions, which stand behind the pooled ones, as they are or broken."""
-    if dimensions == "measured":
-        return values
-    pooled, measured = values.tensor_split([models.CHANNELS["layer4"]], 2)
-    splits = ("train", "val", "test")
-    broken = features.BREAKS[dimensions](measured, len(splits) * seed + splits.index(split))
-    return torch.cat([pooled, broken], 2)
-
-
-def _fit_options(preset: dict) -> dict:
-    """Return the part of a preset that `training.fit` takes."""
-    return {key: value for key, value in preset.items() if key not in {"batch_size", "epochs_share", "mirror_average"}}
-
-
-def _experiment(name: str) -> Experiment:
-    if name not in EXPERIMENTS:
-        raise CifakeError(f"There is no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}.")
-    return EXPERIMENTS[name]
+def _side_by_side(values: dict[str, torch.Tensor], experiment: Experiment, seed: int, split: str) -> torch.Tensor:
+    """Return statistics (N, …, D) of a split's images as the head sees them: some broken where they are in training."""
+    if broken := experiment.broken:
+        splits = ("train", "val", "test")
+        values = features.break_some(values, broken.statistics, broken.way, len(splits) * seed + splits.index(split))
+    return torch.cat(list(values.values()), 2)

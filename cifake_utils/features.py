@@ -6,7 +6,7 @@ features of the image or its mirror image trains exactly as behind the backbone 
 
 import copy
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +20,7 @@ from torch import nn
 from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.fractal import FractalDimension
-from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps
+from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, taps
 from cifake_utils.support import progress, verified
 from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.support.fingerprint import recipe_hash, state_hash
@@ -58,8 +57,25 @@ def noise(values: torch.Tensor, seed: int) -> torch.Tensor:
 BREAKS = {"shuffled": shuffled, "noise": noise}
 
 
+def break_some(values: dict[str, torch.Tensor], names: Sequence[str], way: str, seed: int) -> dict[str, torch.Tensor]:
+    """Return statistics (N, …, D) by name, the named ones broken: side by side, so that they get the same order.
+
+    Parameters
+    ----------
+    values : dict of str to torch.Tensor
+    names : sequence of str
+        Keys of ``values``.
+    way : str
+        A key of `BREAKS`.
+    seed : int
+    """
+    broken = BREAKS[way](torch.cat([values[name] for name in names], -1), seed)
+    parts = broken.split([values[name].shape[-1] for name in names], -1)
+    return values | dict(zip(names, parts, strict=True))
+
+
 def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> nn.ModuleDict:
-    """Return `models.STATISTICS`, the thresholds of the fractal layers taken from training images, kept on disk.
+    """Return what computes `models.STATISTICS`, thresholds taken from training images, kept on disk.
 
     At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split. Damaged thresholds are taken anew.
     """
@@ -69,8 +85,8 @@ def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerat
 def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder: Path) -> nn.ModuleDict:
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
-    statistics = copy.deepcopy(nn.ModuleDict(STATISTICS)).requires_grad_(False)
-    measures = {name: tap.recipe() for name, tap in statistics.items()}
+    statistics = taps(STATISTICS, backbone.channels).requires_grad_(False)
+    measures = {name: tap.statistic.recipe() for name, tap in statistics.items()}
     recipe = recipe_hash({"folder": folder.name, "images": THRESHOLD_IMAGES, "measures": measures})
     path = folder / f"thresholds-{recipe}.safetensors"
     if not agreed(lambda: verified.is_whole(path, recipe), accelerator):
@@ -84,7 +100,9 @@ def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder
     return statistics
 
 
-def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Accelerator) -> dict[str, torch.Tensor]:
+def cached(
+    backbone: Backbone, cifake: Cifake, names: Sequence[str], accelerator: Accelerator
+) -> dict[str, torch.Tensor]:
     """Return, for each split, the named statistics of the backbone's maps side by side.
 
     Parameters
@@ -92,7 +110,7 @@ def cached(backbone: Backbone, cifake: Cifake, names: list[str], accelerator: Ac
     backbone : Backbone
         Frozen, in eval mode.
     cifake : Cifake
-    names : list of str
+    names : sequence of str
         Keys of `models.STATISTICS`. One pass through the backbone computes and keeps all of them, so that asking
         for another one later costs nothing.
     accelerator : accelerate.Accelerator
@@ -165,9 +183,9 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, last: str = "layer4") -> Maps:
+def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, **options) -> Maps:
     with accelerator.autocast():
-        return backbone(normalise(images.to(accelerator.device)), last)
+        return backbone(normalise(images.to(accelerator.device)), **options)
 
 
 @torch.inference_mode()
@@ -175,13 +193,14 @@ def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accele
     """Take the thresholds of statistics, in place, from images."""
     backbone, every = backbone.folded().to(accelerator.device), -(-len(images) // THRESHOLD_IMAGES)
     for tap in statistics.values():
-        if isinstance(tap.measure, FractalDimension):  # one map after the other: all of them would fill memory
+        if hasattr(tap.measure, "fit"):  # one map after the other: all of them would fill memory
             batches = images.images[::every].split(BATCH_SIZE)
-            tap.measure.fit(_maps(backbone, batch, accelerator, tap.stage)[tap.stage].cpu() for batch in batches)
+            stage = tap.statistic.stage
+            tap.measure.fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
 
 
 @torch.inference_mode()
-def measured(
+def computed(
     backbone: Backbone,
     statistics: Mapping[str, nn.Module],
     images: torch.Tensor,
@@ -195,7 +214,7 @@ def measured(
     backbone : Backbone
         `Backbone.folded`, in eval mode, on the accelerator's device.
     statistics : mapping of str to nn.Module
-        Maps by name to (N, C), as in `models.STATISTICS`; on the accelerator's device.
+        Maps by name to (N, C), as `models.taps` makes them; on the accelerator's device.
     images : torch.Tensor
         uint8 (N, 3, 32, 32).
     accelerator : accelerate.Accelerator
@@ -238,7 +257,7 @@ def _compute(
         for turn in range(0, len(starts), processes):
             start = starts[min(turn + accelerator.process_index, len(starts) - 1)]  # too many: the last batch again
             batch = images.images[start : start + BATCH_SIZE]
-            sides = [values for _, _, values in measured(backbone, wanted, batch, accelerator)]
+            sides = [values for _, _, values in computed(backbone, wanted, batch, accelerator)]
             for name in paths:
                 values = torch.stack([side[name] for side in sides], 1).to(accelerator.device)
                 values = accelerator.gather(accelerator.pad_across_processes(values)).chunk(processes)
@@ -246,8 +265,8 @@ def _compute(
                     shape = (len(images), *values[0].shape[1:])
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(files[name], header)
-                for first, computed in zip(starts[turn:] if writes else (), values, strict=False):
-                    files[name].write(computed[: len(images) - first].cpu().contiguous().numpy())
+                for first, part in zip(starts[turn:] if writes else (), values, strict=False):
+                    files[name].write(part[: len(images) - first].cpu().contiguous().numpy())
             bar.update(min(processes * BATCH_SIZE, len(images) - turn * BATCH_SIZE))
     if writes:
         folder = next(iter(paths.values())).parent

@@ -419,11 +419,11 @@ def local_dimensions(gray: Array, window: int = 11) -> np.ndarray | torch.Tensor
 class FractalDimension(nn.Module):
     """Box-counting dimension of every channel of a batch of feature maps (section *fractal dimension layer*).
 
-    (N, C, H, W) to float32 (N, C), or (N, 2 C) with the variogram dimension of every channel behind. A pixel belongs
-    to the set where its channel exceeds a threshold of its own: softly, sigmoid((x − threshold) / (scale ·
-    temperature)), so that gradients flow, or hard. Boxes do not overlap; a box is as occupied as its most occupied
-    pixel. Their sizes are the powers of two up to half the shorter side, each made of the one before by pooling. Fewer
-    than one occupied box counts as one, so that an empty map has dimension 0, as a point has.
+    (N, C, H, W) to float32 (N, C). A pixel belongs to the set where its channel exceeds a threshold of its own:
+    softly, sigmoid((x − threshold) / (scale · temperature)), so that gradients flow, or hard. Boxes do not overlap; a
+    box is as occupied as its most occupied pixel. Their sizes are the powers of two up to half the shorter side, each
+    made of the one before by pooling. Fewer than one occupied box counts as one, so that an empty map has dimension 0,
+    as a point has.
 
     ``threshold`` and ``scale``, float32 (C,), are the mean and standard deviation of each channel over *training*
     images: buffers, set once by `fit` and saved with the model. So an image's output never depends on its batch-mates.
@@ -437,8 +437,6 @@ class FractalDimension(nn.Module):
         In standard deviations of a channel; smaller is nearer to hard counting and lets fewer pixels pass a gradient.
     hard : bool
         Count boxes exactly; no gradient.
-    variogram : bool
-        Append the variogram dimensions of the maps.
 
     Raises
     ------
@@ -446,21 +444,20 @@ class FractalDimension(nn.Module):
         From ``forward``: maps of another number of channels, or with fewer than three box sizes (under 8×8).
     """
 
-    def __init__(
-        self, channels: int, *, temperature: float = 0.02, hard: bool = False, variogram: bool = False
-    ) -> None:
+    def __init__(self, channels: int, *, temperature: float = 0.02, hard: bool = False) -> None:
         super().__init__()
         if not 0 < temperature < inf:
             raise CifakeError(
                 f"The temperature is {temperature}. Expected a finite number above 0. For hard counting, set hard=True."
             )
-        self.temperature, self.hard, self.variogram = temperature, hard, variogram
+        self.temperature, self.hard = temperature, hard
         self.register_buffer("threshold", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
     def options(self) -> dict:
         """Return what the dimensions depend on besides the thresholds: JSON types."""
-        return {"temperature": self.temperature, "hard": self.hard, "variogram": self.variogram}
+        # The last is an option that the layer had once: without it finished runs would count as other ones.
+        return {"temperature": self.temperature, "hard": self.hard, "variogram": False}
 
     @torch.no_grad()
     def fit(self, batches: Iterable[torch.Tensor]) -> "FractalDimension":
@@ -493,10 +490,7 @@ class FractalDimension(nn.Module):
             for _ in sizes[1:]:
                 occupied = F.max_pool2d(occupied, 2, ceil_mode=True)
                 counts.append(occupied.sum((2, 3)))
-            dimensions = -_slope(torch.stack(counts, -1).clamp_min(1).log(), sizes)
-            if self.variogram:
-                dimensions = torch.cat([dimensions, _variogram(excess, _default_lags(*maps.shape[-2:]))], 1)
-            return dimensions
+            return -_slope(torch.stack(counts, -1).clamp_min(1).log(), sizes)
 
     def _check(self, maps: torch.Tensor) -> None:
         if maps.ndim != 4 or maps.shape[1] != len(self.threshold):

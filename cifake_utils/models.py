@@ -1,26 +1,25 @@
-"""The models of the series: a ResNet50 backbone, statistics of its maps, and a head.
+"""What models are made of: a ResNet backbone, statistics of its maps, and a head.
 
 Architecture: He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016, as torchvision builds it.
 """
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from cifake_utils import CifakeError, profiles, weights
+from cifake_utils import CifakeError
 from cifake_utils.fractal import FractalDimension, variogram_dimension
 from cifake_utils.support.fingerprint import recipe_hash
 from cifake_utils.weights import Weights
 
 Maps = dict[str, torch.Tensor]
-
-CHANNELS = {"stem": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -31,11 +30,26 @@ class SmallMapConv2d(nn.Conv2d):
     groups, padded with zeros.
     """
 
+    @classmethod
+    def like(cls, convolution: nn.Conv2d) -> "SmallMapConv2d":
+        """Return one with the very parameters of a convolution, which draws no random values."""
+        with torch.device("meta"):
+            made = cls(
+                convolution.in_channels,
+                convolution.out_channels,
+                convolution.kernel_size,
+                convolution.stride,
+                convolution.padding,
+                bias=convolution.bias is not None,
+            )
+        made.weight, made.bias = convolution.weight, convolution.bias
+        return made
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         (height, width), (down, right) = maps.shape[2:], self.padding
         kernel = self.weight
-        room = (height + 2 * down - kernel.shape[2], width + 2 * right - kernel.shape[3])
-        if room[0] < self.stride[0] and room[1] < self.stride[1]:  # one place for the kernel, most of it on the padding
+        free = (height + 2 * down - kernel.shape[2], width + 2 * right - kernel.shape[3])  # pixels to move over
+        if free[0] < self.stride[0] and free[1] < self.stride[1]:  # one place for the kernel, most of it on the padding
             kernel = kernel[:, :, down : down + height, right : right + width]
             maps = maps[:, :, : kernel.shape[2], : kernel.shape[3]]
             return F.linear(maps.flatten(1), kernel.flatten(1), self.bias)[:, :, None, None]
@@ -44,25 +58,55 @@ class SmallMapConv2d(nn.Conv2d):
         return super().forward(maps)
 
 
-class Backbone(ResNet):
-    """ResNet50 without its last layer; returns the feature maps of every stage.
+@dataclass(frozen=True)
+class Layout:
+    """Which ResNet a backbone is; by default ResNet50.
 
-    ``forward`` takes normalised images (N, 3, H, W) and returns, by name: ``stem`` (N, 64, H/2, W/2) and ``layer1``
-    … ``layer4`` (N, 256 … 2048, H/4 … H/32). At 32×32 the maps are 16, 8, 4, 2 and 1 pixels wide. Stages behind the
-    one named ``last`` are neither computed nor returned.
+    Attributes
+    ----------
+    block : type
+        torchvision's ``Bottleneck`` or ``BasicBlock``.
+    blocks : tuple of int
+        How many of them make ``layer1`` to ``layer4``.
     """
 
-    def __init__(self) -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3])
+    block: type[Bottleneck | BasicBlock] = Bottleneck
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Number of channels of each stage's maps, by the stage's name, from the stem on."""
+        return {"stem": 64} | {f"layer{number}": 2 ** (5 + number) * self.block.expansion for number in range(1, 5)}
+
+    def recipe(self) -> list:
+        """Return what tells it from others: JSON types."""
+        return [self.block.__name__, list(self.blocks)]
+
+
+RESNET50 = Layout()
+
+
+class Backbone(ResNet):
+    """A ResNet without its last layer; returns the feature maps of every stage.
+
+    ``forward`` takes normalised images (N, 3, H, W) and returns, by name: ``stem`` (N, 64, H/2, W/2) and ``layer1``
+    … ``layer4`` (N, C, H/4 … H/32), as many channels as ``channels`` says. ResNet50 has 256 to 2048. At 32×32 the maps
+    are 16, 8, 4, 2 and 1 pixels wide. Stages behind the one named ``last`` are neither computed nor returned.
+    """
+
+    def __init__(self, layout: Layout = RESNET50) -> None:
+        super().__init__(layout.block, list(layout.blocks))
+        self.channels = layout.channels
         self.fc = nn.Identity()
         for module in (*self.layer3.modules(), *self.layer4.modules()):
-            if type(module) is nn.Conv2d:  # torchvision has no argument for it; initial values stay as they are
-                module.__class__ = SmallMapConv2d
+            for name, child in module.named_children():
+                if type(child) is nn.Conv2d:  # torchvision has no argument for it; initial values stay as they are
+                    setattr(module, name, SmallMapConv2d.like(child))
 
     def forward(self, images: torch.Tensor, last: str = "layer4") -> Maps:
         maps = {"stem": self.relu(self.bn1(self.conv1(images)))}
         x = self.maxpool(maps["stem"])
-        for name in ("layer1", "layer2", "layer3", "layer4"):
+        for name in list(self.channels)[1:]:
             if last in maps:
                 break
             maps[name] = x = getattr(self, name)(x)
@@ -81,69 +125,140 @@ class Backbone(ResNet):
         return backbone
 
 
-class Tap(nn.Module):
-    """A measure of each channel of one stage's map: ``forward`` takes maps by name and returns (N, C).
-
-    It is computed in float32 whatever the type of the maps, since those of autocast have too few digits: bfloat16
-    would keep eight bits of a mean and count variogram dimensions in steps of 1/64.
-
-    Parameters
-    ----------
-    stage : str
-        A key of `CHANNELS`.
-    measure : callable or nn.Module
-        (N, C, H, W) to (N, C).
-    """
-
-    def __init__(self, stage: str, measure: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.stage, self.measure = stage, measure
-
-    def forward(self, maps: Maps) -> torch.Tensor:
-        values = maps[self.stage]
-        with torch.autocast(values.device.type, enabled=False):
-            return self.measure(values.float())
-
-    def recipe(self) -> dict:
-        """Return what the numbers depend on besides the maps and the state: JSON types."""
-        name = getattr(self.measure, "__name__", type(self.measure).__name__)
-        options = self.measure.options() if isinstance(self.measure, nn.Module) else {}
-        return {"stage": self.stage, "measure": name, "version": MEASURE_VERSIONS[name], **options}
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the recipe and of the thresholds that it was given."""
-        return recipe_hash([self.recipe(), self.state_dict()])
-
-    def extra_repr(self) -> str:
-        return str(self.recipe())
-
-
 def channel_mean(maps: torch.Tensor) -> torch.Tensor:
     """Return the mean of each channel: (N, C, H, W) to (N, C)."""
     return maps.mean((2, 3))
 
 
-# Raise a number when the arithmetic of the backbone or of that measure changes: whatever was made with the old one is
-# then made again. A test compares what each computes with the values of its version.
-BACKBONE_VERSION = 1
-MEASURE_VERSIONS = {"channel_mean": 1, "FractalDimension": 1, "variogram_dimension": 1}
+@dataclass(frozen=True)
+class Measure:
+    """A way to make one number of each channel of a map, and the version of its arithmetic.
 
-# What can be computed from the backbone's maps in one pass, by name. A model has copies of its own,
-# whose thresholds `features.fitted_statistics` takes from training images.
-STATISTICS: dict[str, Tap] = {
-    "pooled": Tap("layer4", channel_mean),
-    "stem_mean": Tap("stem", channel_mean),
-    "layer1_mean": Tap("layer1", channel_mean),
-    "stem_dimension": Tap("stem", FractalDimension(CHANNELS["stem"])),
-    "layer1_dimension": Tap("layer1", FractalDimension(CHANNELS["layer1"])),
-    "stem_variogram": Tap("stem", variogram_dimension),
-    "layer1_variogram": Tap("layer1", variogram_dimension),
+    Attributes
+    ----------
+    compute : callable
+        A function, (N, C, H, W) to (N, C); or a class of `nn.Module` that does so, made with the number of channels
+        and ``options``. If it has a method ``fit``, that takes what it needs from batches of training maps, and a
+        method ``options`` says in JSON types what its numbers depend on.
+    version : int
+        Raise it when the arithmetic changes: what was made with the old one is then made again.
+    options : dict
+        Of the class.
+    """
+
+    compute: Callable[[torch.Tensor], torch.Tensor] | type[nn.Module]
+    version: int = 1
+    options: dict = field(default_factory=dict)
+
+    def made(self, channels: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what computes it for maps of so many channels."""
+        return self.compute(channels, **self.options) if isinstance(self.compute, type) else self.compute
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A measure of the map of one stage.
+
+    Attributes
+    ----------
+    stage : str
+        Of the backbone: ``"stem"``, ``"layer1"`` … ``"layer4"``.
+    measure : Measure
+    """
+
+    stage: str
+    measure: Measure
+
+    def recipe(self) -> dict:
+        """Return what the numbers depend on besides the maps and the state: JSON types."""
+        made = self.measure.made(1)
+        options = made.options() if hasattr(made, "options") else self.measure.options
+        return {
+            "stage": self.stage,
+            "measure": self.measure.compute.__name__,
+            "version": self.measure.version,
+            **options,
+        }
+
+
+class Tap(nn.Module):
+    """Computes a statistic: ``forward`` takes maps by name and returns (N, C).
+
+    In float32 whatever the type of the maps, since those of autocast have too few digits: bfloat16 would keep eight
+    bits of a mean and count variogram dimensions in steps of 1/64.
+
+    Parameters
+    ----------
+    statistic : Statistic
+    channels : int
+        C, of the statistic's stage.
+    """
+
+    def __init__(self, statistic: Statistic, channels: int) -> None:
+        super().__init__()
+        self.statistic, self.measure = statistic, statistic.measure.made(channels)
+
+    def forward(self, maps: Maps) -> torch.Tensor:
+        values = maps[self.statistic.stage]
+        with torch.autocast(values.device.type, enabled=False):
+            return self.measure(values.float())
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the recipe and of the thresholds that it was given."""
+        return recipe_hash([self.statistic.recipe(), self.state_dict()])
+
+    def extra_repr(self) -> str:
+        return str(self.statistic.recipe())
+
+
+# Raise it when the arithmetic of the backbone changes. A test compares what each measure computes with the values of
+# its version.
+BACKBONE_VERSION = 1
+
+CHANNEL_MEAN = Measure(channel_mean, version=1)
+DIMENSION = Measure(FractalDimension, version=1)
+VARIOGRAM = Measure(variogram_dimension, version=1)
+
+# What can be computed from the backbone's maps in one pass, by name. The maps behind layer1 are too small for a
+# dimension. `features.fitted_statistics` takes the thresholds of dimensions from training images.
+STATISTICS = {
+    "pooled": Statistic("layer4", CHANNEL_MEAN),
+    "stem_mean": Statistic("stem", CHANNEL_MEAN),
+    "layer1_mean": Statistic("layer1", CHANNEL_MEAN),
+    "stem_dimension": Statistic("stem", DIMENSION),
+    "layer1_dimension": Statistic("layer1", DIMENSION),
+    "stem_variogram": Statistic("stem", VARIOGRAM),
+    "layer1_variogram": Statistic("layer1", VARIOGRAM),
 }
-POOLED = ("pooled",)
-FRACTAL = ("pooled", "stem_dimension", "layer1_dimension")
-MEANS = ("pooled", "stem_mean", "layer1_mean")  # of the very maps whose dimension is taken
-BOTH = (*FRACTAL, *MEANS[1:])
-VARIOGRAM = (*FRACTAL, "stem_variogram", "layer1_variogram")
+
+
+def widths(names: Iterable[str], channels: dict[str, int]) -> list[int]:
+    """Return how many numbers each of the named statistics gives for an image: one a channel of its stage.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Keys of `STATISTICS`; another one, or one of a stage that is not there, is a `CifakeError`.
+    channels : dict of str to int
+        Of each stage, as `Layout.channels` and `Backbone.channels` say it.
+    """
+    for name in names:
+        if name not in STATISTICS:
+            raise CifakeError(f"There is no statistic {name!r}; choose from: {', '.join(STATISTICS)}.")
+        if STATISTICS[name].stage not in channels:
+            raise CifakeError(
+                f"The statistic {name!r} is of the stage {STATISTICS[name].stage!r}, which the backbone does not have. "
+                f"Choose one of its stages: {', '.join(channels)}."
+            )
+    return [channels[STATISTICS[name].stage] for name in names]
+
+
+def taps(names: Iterable[str], channels: dict[str, int]) -> nn.ModuleDict:
+    """Return what computes the named statistics, by their names, in this order; errors as in `widths`."""
+    names = list(names)
+    return nn.ModuleDict(
+        {name: Tap(STATISTICS[name], width) for name, width in zip(names, widths(names, channels), strict=True)}
+    )
 
 
 def standardise(inputs: int) -> nn.BatchNorm1d:
@@ -201,7 +316,7 @@ class Detector(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-    statistics : list of str
+    statistics : sequence of str
         What the head sees, in this order: keys of `STATISTICS`.
     head : nn.Module
         (N, D) to (N, C).
@@ -213,11 +328,11 @@ class Detector(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, statistics: list[str], head: nn.Module, start: Weights, *, frozen: bool = False
+        self, backbone: Backbone, statistics: Iterable[str], head: nn.Module, start: Weights, *, frozen: bool = False
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.statistics = nn.ModuleDict({name: copy.deepcopy(STATISTICS[name]) for name in statistics})
+        self.statistics = taps(statistics, backbone.channels)
         self.frozen = frozen
         self.weights_name, self.weights_hash = start.name, start.hash
         if frozen:
@@ -246,42 +361,71 @@ class Detector(nn.Module):
         return {name: value for name, value in state.items() if not (self.frozen and name.startswith("backbone."))}
 
 
-@dataclass(frozen=True)
+linear = partial(nn.Linear, out_features=2)  # the plainest head: (N, D) to logits (N, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What a model is made of. `recipe` says it in JSON types.
 
     Attributes
     ----------
-    about : str
-        One line.
     start : str
         Where the backbone comes from: ``"random"`` values, the ``"pretrained"`` weights of the profile, or the
         ``"rotation"`` pretext that starts from those.
     frozen : bool
         Only the head learns.
     statistics : tuple of str
-        Keys of `STATISTICS`.
+        What the head sees, in this order: keys of `STATISTICS`.
     head : callable
-        Number of features D to a module (N, D) to (N, 2).
+        Number of features D to a module (N, D) to (N, C).
+    layout : Layout
+        Of the backbone. Pre-trained weights are those of ResNet50 alone.
     """
 
-    about: str
-    start: str
+    start: str = "pretrained"
     frozen: bool = False
     statistics: tuple[str, ...] = ("pooled",)
-    head: Callable[[int], nn.Module] = lambda inputs: nn.Linear(inputs, 2)
+    head: Callable[[int], nn.Module] = linear
+    layout: Layout = RESNET50
+
+    def widths(self) -> dict[str, int]:
+        """Return how many numbers each statistic gives for an image, by its name."""
+        return dict(zip(self.statistics, widths(self.statistics, self.layout.channels), strict=True))
+
+    def meta_head(self) -> nn.Module:
+        """Return a head without values, to look at."""
+        with torch.device("meta"):
+            return self.head(sum(self.widths().values()))
 
     def recipe(self) -> dict:
         """Return all that makes two models different before they are trained: JSON types."""
-        with torch.device("meta"):
-            head = self.head(_width(self.statistics))
-        return {
+        leaves = [layer for layer in self.meta_head().modules() if not list(layer.children())]
+        made_from = {
             "start": self.start,
             "backbone_version": BACKBONE_VERSION,
             "frozen": self.frozen,
             "statistics": [[name, STATISTICS[name].recipe()] for name in self.statistics],
-            "head": [_layer_recipe(layer) for layer in head.modules() if not list(layer.children())],
+            "head": [_layer_recipe(layer) for layer in leaves],
         }
+        # Recipes of ResNet50 name no backbone: there was no other one when the first of them were written.
+        return made_from if self.layout == RESNET50 else made_from | {"backbone": self.layout.recipe()}
+
+    def build(self, start: Weights, seed: int = 0) -> Detector:
+        """Return a freshly initialised model.
+
+        Parameters
+        ----------
+        start : Weights
+            Of the backbone; errors as in `backbone`.
+        seed : int
+            Fixes the random initial values.
+        """
+        with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
+            torch.manual_seed(seed)
+            network = backbone(start, self.layout)
+            head = self.head(sum(self.widths().values()))
+            return Detector(network, self.statistics, head, start, frozen=self.frozen)
 
 
 def _layer_recipe(layer: nn.Module) -> list:
@@ -291,118 +435,25 @@ def _layer_recipe(layer: nn.Module) -> list:
     return [type(layer).__name__, shapes, options]
 
 
-FROZEN = {"start": "pretrained", "frozen": True}
-MODELS = {
-    "resnet50_scratch": Architecture("model 1 of the paper: random initial values, everything learns", "random"),
-    "resnet50_transfer": Architecture("model 2: pre-trained, only the last layer learns", **FROZEN),
-    "resnet50_fractal": Architecture(
-        "model 3: the dimensions of stem and layer1 maps beside the pooled features",
-        **FROZEN,
-        statistics=FRACTAL,
-        head=standardised_linear,
-    ),
-    "resnet50_fractal_loss": Architecture(
-        "model 4: what model 3 sees, and a projection for the combined loss to act on",
-        **FROZEN,
-        statistics=FRACTAL,
-        head=Projection,
-    ),
-    "resnet50_rotation": Architecture("model 5: the rotation pretext, then everything learns", "rotation"),
-    "resnet50_rotation_fractal_loss": Architecture(
-        "the paper's future work: model 4 on the frozen backbone of the rotation pretext",
-        "rotation",
-        frozen=True,
-        statistics=FRACTAL,
-        head=Projection,
-    ),
-    "resnet50_finetuned": Architecture("control of model 5: pre-trained, no pretext, everything learns", "pretrained"),
-    "resnet50_rotation_frozen": Architecture(
-        "control of model 5: the rotation backbone, only the last layer learns", "rotation", frozen=True
-    ),
-    "resnet50_standardised": Architecture(
-        "control of model 3: its head without dimensions", **FROZEN, head=standardised_linear
-    ),
-    "resnet50_means": Architecture(
-        "control of model 3: means of the same maps instead of their dimensions",
-        **FROZEN,
-        statistics=MEANS,
-        head=standardised_linear,
-    ),
-    "resnet50_means_fractal": Architecture(
-        "control of model 3: means of the same maps and their dimensions",
-        **FROZEN,
-        statistics=BOTH,
-        head=standardised_linear,
-    ),
-    "resnet50_variogram": Architecture(
-        "beyond the paper: variogram dimensions beside those of model 3",
-        **FROZEN,
-        statistics=VARIOGRAM,
-        head=standardised_linear,
-    ),
-    "resnet50_projection": Architecture("control of model 4: its head without dimensions", **FROZEN, head=Projection),
-    "resnet50_means_projection": Architecture(
-        "control of model 4: means of the same maps instead of their dimensions",
-        **FROZEN,
-        statistics=MEANS,
-        head=Projection,
-    ),
-}
-
-
-def backbone(start: Weights) -> Backbone:
+def backbone(start: Weights, layout: Layout = RESNET50) -> Backbone:
     """Return a backbone that starts from these weights, from torchvision's random initial values where there are none.
 
     The random values are those of He et al., *Delving Deep into Rectifiers*, ICCV 2015, from torch's global
-    generator.
+    generator. A `CifakeError` where the weights are those of another backbone.
     """
-    network = Backbone()
+    network = Backbone(layout)
     if start.state:
+        expected = network.state_dict()
+        wrong = [
+            name
+            for name in expected | start.state
+            if name not in expected or name not in start.state or expected[name].shape != start.state[name].shape
+        ]
+        if wrong:
+            raise CifakeError(
+                f"The weights {start.name} don't fit this backbone of {' + '.join(map(str, layout.blocks))} blocks "
+                f"({layout.block.__name__}): {len(wrong)} of its tensors are missing or of another shape, {wrong[0]} "
+                'the first. Pre-trained weights are those of ResNet50. Let this backbone start from "random" values.'
+            )
         network.load_state_dict(start.state)
     return network
-
-
-def starting_weights(name: str, profile: profiles.Profile) -> Weights:
-    """Return the weights a model's training begins with (for rotation models: the pretext's training)."""
-    return weights.NONE if _architecture(name).start == "random" else weights.load(profile)
-
-
-def build(
-    name: str, profile: str | profiles.Profile | None = None, seed: int = 0, start: Weights | None = None
-) -> Detector:
-    """Return a freshly initialised model by name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `MODELS`; another one is a `CifakeError` that lists them.
-    profile : str or Profile, optional
-        Gives the pre-trained weights; default: the active one.
-    seed : int
-        Fixes the random initial values.
-    start : Weights, optional
-        Of the backbone, in place of the profile's. Rotation models need it: `rotation.pretrained` makes it.
-    """
-    architecture = _architecture(name)
-    if start is None and architecture.start == "rotation":
-        raise CifakeError(
-            f"The backbone of {name} has to learn rotations first. experiments.train_or_load({name!r}) sees to that; "
-            "or give `start`, which rotation.pretrained makes."
-        )
-    start = start or starting_weights(name, profiles.resolve(profile))
-    with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
-        torch.manual_seed(seed)
-        network = backbone(start)
-        head = architecture.head(_width(architecture.statistics))
-        return Detector(network, list(architecture.statistics), head, start, frozen=architecture.frozen)
-
-
-def _architecture(name: str) -> Architecture:
-    if name not in MODELS:
-        raise CifakeError(f"There is no model {name!r}; choose one of: {', '.join(MODELS)}.")
-    return MODELS[name]
-
-
-def _width(names: Iterable[str]) -> int:
-    """Return how many numbers the named statistics give for an image: one a channel of their stages."""
-    return sum(CHANNELS[STATISTICS[name].stage] for name in names)

@@ -17,15 +17,29 @@ from cifake_utils import CifakeError, profiles
 from cifake_utils.support import verified
 
 REFERENCE = Path(__file__).parent / "reference"
+FILE_KEY = "model"  # what files call the experiment: readers have records with this key, which carry their checksum
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "accelerate", "pillow")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def hardware() -> str:
+    """Return what computes here, e.g. ``"2 CPU threads, x86_64"`` or the GPU's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
 
 @dataclass
 class Record:
-    """One run of one model.
+    """One run of one experiment.
 
     Attributes
     ----------
-    model, profile : str
+    experiment, profile : str
     seed : int
     data, data_hash : str
         Source and manifest hash of the images.
@@ -50,7 +64,7 @@ class Record:
         Filled in where the run is made.
     """
 
-    model: str
+    experiment: str
     profile: str
     seed: int
     data: str
@@ -66,25 +80,12 @@ class Record:
     recipe: dict = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     details: dict = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=lambda: versions())
-    hardware: str = field(default_factory=lambda: hardware())
+    versions: dict[str, str] = field(default_factory=versions)
+    hardware: str = field(default_factory=hardware)
 
     @property
     def name(self) -> str:
-        return f"{self.model}-seed{self.seed}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "accelerate", "pillow")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def hardware() -> str:
-    """Return what computes here, e.g. ``"2 CPU threads, x86_64"`` or the GPU's name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+        return f"{self.experiment}-seed{self.seed}"
 
 
 def save(record: Record, folder: Path) -> Path:
@@ -96,8 +97,8 @@ def save(record: Record, folder: Path) -> Path:
         arrays[f"{split}_labels"] = record.labels[split].astype(np.uint8)
     verified.save_arrays(path.with_suffix(".npz"), **arrays)
     record.checksums["npz"] = verified.file_checksum(path.with_suffix(".npz"))
-    document = asdict(record)
-    del document["probabilities"], document["labels"]
+    document = {FILE_KEY: record.experiment} | asdict(record)
+    del document["experiment"], document["probabilities"], document["labels"]
     verified.save_json(path, document)
     return path
 
@@ -109,7 +110,8 @@ def read(path: Path) -> Record:
         arrays = verified.load_arrays(beside, expected=document["checksums"]["npz"])
         probabilities = {split: arrays[split] for split in document["metrics"]}
         labels = {split: arrays[f"{split}_labels"] for split in document["metrics"]}
-        return Record(**document, probabilities=probabilities, labels=labels)
+        name = document.pop(FILE_KEY)
+        return Record(experiment=name, **document, probabilities=probabilities, labels=labels)
     except FileNotFoundError:
         raise verified.DamagedFile(path, f"{beside.name}, a part of it, is missing") from None
     except (KeyError, TypeError) as error:
@@ -117,7 +119,7 @@ def read(path: Path) -> Record:
 
 
 def reference(name: str, seed: int = 0) -> Record:
-    """Return the reference run of a model on all of CIFAKE; a `CifakeError` lists those there are."""
+    """Return the reference run of an experiment on all of CIFAKE; a `CifakeError` lists those there are."""
     path = REFERENCE / f"{name}-seed{seed}.json"
     if not path.exists():
         known = ", ".join(sorted(found.stem for found in REFERENCE.glob("*-seed*.json")))
@@ -126,15 +128,16 @@ def reference(name: str, seed: int = 0) -> Record:
 
 
 def references(name: str) -> list[Record]:
-    """Return the reference runs of a model by seed; an empty list where it has not been measured yet."""
+    """Return the reference runs of an experiment by seed; an empty list where it has not been measured yet."""
     paths = REFERENCE.glob(f"{name}-seed[0-9]*.json")
     return sorted((read(path) for path in paths), key=lambda record: record.seed)
 
 
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
-    """Return the reader's newest run of a model in a profile (default: active); a `CifakeError` says how to get one.
+    """Return the reader's newest run of an experiment in a profile (default: active).
 
-    Whatever it was made from: `experiments.finished` returns the runs of today's models and settings.
+    Whatever it was made from: `experiments.finished` returns the runs of today's models and settings. Where there is
+    none, a `CifakeError` says how to get one.
     """
     profile = profiles.resolve(profile)
     paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)

@@ -9,6 +9,7 @@ so that an epoch costs a quarter and a batch shows four times as many photograph
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,11 +26,7 @@ from cifake_utils.weights import Weights
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
 FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't follow the same numbers as order and flips
-ARCHITECTURE = models.Architecture(
-    "the pretext: everything learns to tell four turns",
-    "pretrained",
-    head=lambda inputs: nn.Linear(inputs, len(ANGLES)),
-)
+ARCHITECTURE = models.Architecture(head=partial(nn.Linear, out_features=len(ANGLES)))
 
 
 def rotate(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
@@ -62,30 +59,37 @@ class RotationBatches(ImageBatches):
     def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         drawn = copy.copy(self)
         drawn.labels = _turns(len(self.inputs), DRAWN + epoch_seed(seed, epoch)).to(self.labels.device)
-        yield from super(RotationBatches, drawn).shuffled(seed, epoch)
+        yield from ImageBatches.shuffled(drawn, seed, epoch)
 
     def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
         return normalise(rotate(mirror(self.inputs[rows], flips), self.labels[rows]))
 
 
 def recipe(
-    weights_hash: str, data_hash: str, profile: profiles.Profile, seed: int, preset: dict, accelerator: Accelerator
+    weights_hash: str,
+    data_hash: str,
+    profile: profiles.Profile,
+    seed: int,
+    batch_size: int,
+    options: training.Options,
+    accelerator: Accelerator,
 ) -> dict:
     """Return all that a pretext's backbone depends on: JSON types."""
+    settings = {"batch_size": batch_size, "epochs": profile.epochs_pretext, "version": training.VERSION}
     return {
         "weights": weights_hash,
         "data": data_hash,
         "seed": seed,
         "architecture": ARCHITECTURE.recipe(),
         "turns": [ANGLES, FIXED, DRAWN],
-        "training": training.OPTIONS | preset | {"epochs": profile.epochs_pretext, "version": training.VERSION},
+        "training": asdict(options) | settings,
         "normalisation": [MEAN, STD],
         "computation": training.computation(accelerator),
     }
 
 
 def pretrained(
-    start: Weights, cifake: Cifake, profile: profiles.Profile, seed: int, preset: dict
+    start: Weights, cifake: Cifake, profile: profiles.Profile, seed: int, batch_size: int, options: training.Options
 ) -> tuple[Weights, dict]:
     """Return a backbone that learned to tell rotations, and how its training went; train it where it isn't kept yet.
 
@@ -100,8 +104,8 @@ def pretrained(
         Number of epochs and device.
     seed : int
         Fixes the initial last layer, order, flips and turns.
-    preset : dict
-        ``batch_size`` and options of `training.fit`.
+    batch_size : int
+    options : training.Options
 
     Returns
     -------
@@ -109,10 +113,8 @@ def pretrained(
     dict
         ``epochs``, ``accuracy`` (of the turns of the validation images, at the best epoch), ``curves``.
     """
-    options = dict(preset)
-    batch_size = options.pop("batch_size")
     accelerator = profile.accelerator()
-    made_from = recipe(start.hash, cifake.hash, profile, seed, preset, accelerator)
+    made_from = recipe(start.hash, cifake.hash, profile, seed, batch_size, options, accelerator)
     path, key = kept_at(made_from), recipe_hash(made_from)
     unfinished = path.with_stem(f"{path.stem}-unfinished")
     if not agreed(lambda: verified.is_whole(path, key) and not can_be_removed(unfinished), accelerator):
@@ -122,20 +124,16 @@ def pretrained(
                     RotationBatches(images.images, batch_size, accelerator.device)
                     for images in (cifake.train, cifake.val)
                 )
-                with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
-                    torch.manual_seed(seed)
-                    network = models.backbone(start)  # draws first, as in models.build
-                    head = ARCHITECTURE.head(models.CHANNELS["layer4"])
-                    model = models.Detector(network, list(ARCHITECTURE.statistics), head, start)
+                model = ARCHITECTURE.build(start, seed)
                 history = training.fit(
                     model,
                     train,
                     val,
                     epochs=profile.epochs_pretext,
                     accelerator=accelerator,
+                    options=options,
                     seed=seed,
                     checkpoint=unfinished,
-                    **options,
                 )
                 if accelerator.is_main_process:
                     state = {"start": start.name, "curves": asdict(history)}

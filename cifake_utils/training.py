@@ -1,10 +1,9 @@
 """One training loop for every model."""
 
-import inspect
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
+from tqdm import tqdm
 
 from cifake_utils import CifakeError
 from cifake_utils.batches import MEAN, STD, ImageBatches, epoch_seed
@@ -24,11 +24,47 @@ VERSION = 1  # raise it when what comes out changes: the loop, schedules, batche
 
 Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
-SCHEDULES = {
-    "cosine": lambda optimizer, rate, steps: lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps),
-    "one_cycle": lambda optimizer, rate, steps: lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps),
-}
+
+def _cosine(optimizer: Optimizer, learning_rate: float, steps: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+
+
+def _one_cycle(optimizer: Optimizer, learning_rate: float, steps: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps)
+
+
+SCHEDULES = {"cosine": _cosine, "one_cycle": _one_cycle}
 CHECK_EVERY = 50  # steps between two looks at the losses, which make the CPU wait for the device
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `fit` trains, as far as that changes what comes out.
+
+    Attributes
+    ----------
+    learning_rate : float
+        The highest one.
+    weight_decay : float
+        Of the module; the loss's own parameters don't decay.
+    schedule : str
+        ``"cosine"`` falls to zero along a cosine; ``"one_cycle"`` rises for three tenths of the steps, then falls.
+        Another one is a `CifakeError`.
+    max_norm : float, optional
+        The gradient is shortened to this length where it is longer.
+    patience : int, optional
+        Epochs without a better validation loss after which training stops; None never stops early.
+    """
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    max_norm: float | None = None
+    patience: int | None = 5
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise CifakeError(f"There is no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
 
 
 @dataclass
@@ -57,11 +93,7 @@ def fit(
     *,
     epochs: int,
     accelerator: Accelerator,
-    learning_rate: float = 1e-4,
-    weight_decay: float = 0.0,
-    schedule: str = "cosine",
-    max_norm: float | None = None,
-    patience: int | None = 5,
+    options: Options = Options(),
     seed: int = 0,
     loss: Loss = F.cross_entropy,
     checkpoint: Path | None = None,
@@ -92,16 +124,7 @@ def fit(
         Upper limit, and the length of the schedule.
     accelerator : accelerate.Accelerator
         Device, precision and processes.
-    learning_rate : float
-        The highest one.
-    weight_decay : float
-        Of the module; the loss's own parameters don't decay.
-    schedule : str
-        ``"cosine"`` falls to zero along a cosine; ``"one_cycle"`` rises for three tenths of the steps, then falls.
-    max_norm : float, optional
-        The gradient is shortened to this length where it is longer.
-    patience : int, optional
-        Epochs without a better validation loss after which training stops; None never stops early.
+    options : Options
     seed : int
         Fixes order, flips and dropout.
     loss : callable
@@ -115,107 +138,115 @@ def fit(
     Raises
     ------
     CifakeError
-        The loss or, at any scale, the gradient is not finite any more; an unreadable checkpoint; an unknown schedule;
-        labels other than 0 and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a
-        loss with parameters of its own on batches that processes share.
+        The loss or, at any scale, the gradient is not finite any more; an unreadable checkpoint; labels other than 0
+        and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a loss with parameters of
+        its own on batches that processes share.
     """
-    if schedule not in SCHEDULES:
-        raise CifakeError(f"There is no schedule {schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
-    if isinstance(loss, CombinedLoss):
-        require_two_classes(train.labels)
-    own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    rates = SCHEDULES[schedule](optimizer, learning_rate, epochs * len(train))
-    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
-    run = _Run(module, own, optimizer, rates, scaler, History())
-    settings = [
-        VERSION,
-        MEAN,
-        STD,
-        epochs,
-        learning_rate,
-        weight_decay,
-        schedule,
-        max_norm,
-        patience,
-        seed,
-        accelerator.mixed_precision,
-    ]
-    whole, (train, val) = (train, val), (train.shared(accelerator), val.shared(accelerator))
-    if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and train.processes > 1:
-        settings.append(batch_norm_shares(accelerator))
-    key = _key(settings, module, loss, *whole) if checkpoint else ""
-    if train.processes > 1:
-        _require_shares(train, loss)
-        if accelerator.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    model = accelerator.prepare(module)
-    if checkpoint and checkpoint.exists():
-        run.restore(checkpoint, key)
-    history, images = run.history, len(train.labels)
-    done = len(history.val_loss)
+    run = _prepare(module, train, val, epochs, accelerator, options, seed, loss, checkpoint)
+    history, done = run.history, len(run.history.val_loss)
     start = time.perf_counter() - history.seconds
+    images = len(train.labels)
     extent = {"total": epochs * images, "initial": done * images, "shown": accelerator.is_main_process}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []  # not all that the machine has
     with progress.bar(desc="training", **extent) as bar, torch.random.fork_rng(devices):
         for epoch in range(done, epochs):
-            if patience is not None and epoch - 1 - history.best_epoch >= patience:
+            if options.patience is not None and epoch - 1 - history.best_epoch >= options.patience:
                 break
             torch.manual_seed(epoch_seed(seed, epoch))
-            history.learning_rate.append(rates.get_last_lr()[0])
-            model.train()
-            steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
-            for size, (inputs, labels) in zip(train.sizes(), train.shuffled(seed, epoch), strict=True):
-                total, terms = _loss(loss, model, inputs, labels)
-                optimizer.zero_grad()
-                # The step takes the mean of the processes' gradients: the whole batch's if each counts by its images.
-                scaler.scale(total * (len(labels) * train.processes / size)).backward()
-                if max_norm is not None:
-                    scaler.unscale_(optimizer)
-                    nn.utils.clip_grad_norm_(learning, max_norm)
-                scaler.step(optimizer)
-                scaler.update()
-                steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), rates.get_last_lr()[0]))
-                rates.step()
-                bar.update(size)
-                if len(steps) % CHECK_EVERY == 0:
-                    _require_finite(steps, epoch, len(train), checkpoint)
-            optimizer.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
-            _require_finite(steps, epoch, len(train), checkpoint)
-            if scaler.get_scale() < 1:
-                found = "gradient overflows float16, however little the loss is scaled up,"
-                _raise_not_finite(found, len(steps) - 1, steps, epoch, len(train), checkpoint)
-            mean, *means = (_sums(steps, train, accelerator) / images).tolist()
-            history.train_loss.append(mean)
-            for name, value in zip(terms, means, strict=True):
-                history.terms.setdefault(name, []).append(value)
-
-            logits = predict_logits(model, val)
-            history.val_loss.append(F.cross_entropy(logits, val.labels).item())
-            history.val_accuracy.append((logits.argmax(1) == val.labels).float().mean().item())
+            steps = _train_epoch(run, epoch, bar)
+            _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
-            if not math.isfinite(history.val_loss[-1]):  # the last step broke the weights
-                found = f"validation loss is {history.val_loss[-1]}"
-                _raise_not_finite(found, len(steps) - 1, steps, epoch, len(train), checkpoint)
             if history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch = epoch
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
-                run.save(checkpoint, key)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
+                run.save()
+    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
     if run.best:  # there is none without an epoch
         module.load_state_dict(run.best)
     return history
 
 
-# Options of `fit` that change what comes out, with their defaults.
-OPTIONS = {
-    name: inspect.signature(fit).parameters[name].default
-    for name in ("learning_rate", "weight_decay", "schedule", "max_norm", "patience")
-}
+def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
+    """Take the steps of one epoch and note its mean losses; return for each step what `_require_finite` looks at."""
+    train, history, scaler = run.train, run.history, run.scaler
+    history.learning_rate.append(run.rates.get_last_lr()[0])
+    run.model.train()
+    steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
+    for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
+        total, terms = _loss(run.loss, run.model, inputs, labels)
+        run.optimizer.zero_grad()
+        # The step takes the mean of the processes' gradients: the whole batch's if each counts by its images.
+        scaler.scale(total * (len(labels) * train.processes / size)).backward()
+        if run.options.max_norm is not None:
+            scaler.unscale_(run.optimizer)
+            nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], run.options.max_norm)
+        scaler.step(run.optimizer)
+        scaler.update()
+        steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0]))
+        run.rates.step()
+        bar.update(size)
+        if len(steps) % CHECK_EVERY == 0:
+            _require_finite(run, epoch, steps)
+    run.optimizer.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
+    _require_finite(run, epoch, steps)
+    if scaler.get_scale() < 1:
+        found = "gradient overflows float16, however little the loss is scaled up,"
+        _raise_not_finite(run, epoch, steps, len(steps) - 1, found)
+    mean, *means = (_sums(steps, train, run.accelerator) / len(train.labels)).tolist()
+    history.train_loss.append(mean)
+    for name, value in zip(terms, means, strict=True):
+        history.terms.setdefault(name, []).append(value)
+    return steps
+
+
+def _validate(run: "_Run", epoch: int, steps: list[tuple]) -> None:
+    """Note loss and accuracy on the validation images."""
+    logits = predict_logits(run.model, run.val)
+    loss = F.cross_entropy(logits, run.val.labels).item()
+    run.history.val_loss.append(loss)
+    run.history.val_accuracy.append((logits.argmax(1) == run.val.labels).float().mean().item())
+    if not math.isfinite(loss):  # the last step broke the weights
+        _raise_not_finite(run, epoch, steps, len(steps) - 1, f"validation loss is {loss}")
+
+
+def _prepare(
+    module: nn.Module,
+    train: ImageBatches,
+    val: ImageBatches,
+    epochs: int,
+    accelerator: Accelerator,
+    options: Options,
+    seed: int,
+    loss: Loss,
+    checkpoint: Path | None,
+) -> "_Run":
+    """Return what `fit` works with: at its start, or where a checkpoint of the same call stands."""
+    if isinstance(loss, CombinedLoss):
+        require_two_classes(train.labels)
+    own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
+    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
+    settings = [VERSION, MEAN, STD, epochs, *astuple(options), seed, accelerator.mixed_precision]
+    shares = train.shared(accelerator), val.shared(accelerator)
+    processes = shares[0].processes
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and processes > 1:
+        settings.append(batch_norm_shares(accelerator))
+    key = _key(settings, module, loss, train, val) if checkpoint else ""
+    model = module
+    if processes > 1:
+        _require_shares(shares[0], loss)
+        if accelerator.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    model = accelerator.prepare(model)
+    run = _Run(module, model, *shares, loss, own, optimizer, rates, scaler, options, accelerator, seed, checkpoint, key)
+    if checkpoint and checkpoint.exists():
+        run.restore()
+    return run
 
 
 def computation(accelerator: Accelerator) -> dict:
@@ -252,14 +283,23 @@ def _loss(loss: Loss, model: nn.Module, inputs: torch.Tensor, labels: torch.Tens
 
 @dataclass
 class _Run:
-    """All that moves while `fit` runs."""
+    """What `fit` works with, and all that moves while it does."""
 
     module: nn.Module
-    loss: nn.Module
-    optimizer: torch.optim.Optimizer
+    model: nn.Module  # the module as accelerate has prepared it
+    train: ImageBatches  # of these and the next, this process's share
+    val: ImageBatches
+    loss: Loss
+    own: nn.Module  # the loss where it has parameters, else an empty module
+    optimizer: Optimizer
     rates: lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    history: History
+    options: Options
+    accelerator: Accelerator
+    seed: int
+    checkpoint: Path | None
+    key: str  # fingerprint of all that the outcome depends on
+    history: History = field(default_factory=History)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def keep(self, state: dict[str, torch.Tensor]) -> None:
@@ -270,19 +310,19 @@ class _Run:
             else:
                 self.best[name] = value.clone()
 
-    def save(self, path: Path, key: str) -> None:
+    def save(self) -> None:
         optimizer = self.optimizer.state_dict()
         moments = {f"{row}/{name}": value for row, state in optimizer["state"].items() for name, value in state.items()}
         checkpoints.save(
-            path,
+            self.checkpoint,
             {
                 "module": self.module.state_dict(),
                 "best": self.best,
-                "loss": self.loss.state_dict(),
+                "loss": self.own.state_dict(),
                 "optimizer": moments,
             },
             {
-                "key": key,
+                "key": self.key,
                 "history": asdict(self.history),
                 "schedule": self.rates.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -290,13 +330,13 @@ class _Run:
             },
         )
 
-    def restore(self, path: Path, key: str) -> None:
+    def restore(self) -> None:
         """Take up what `save` wrote, if the same call wrote it."""
-        tensors, state = checkpoints.load(path)
-        if state["key"] != key:
+        tensors, state = checkpoints.load(self.checkpoint)
+        if state["key"] != self.key:
             return
         self.module.load_state_dict(tensors["module"])
-        self.loss.load_state_dict(tensors.get("loss", {}))
+        self.own.load_state_dict(tensors.get("loss", {}))
         self.keep(tensors["best"])
         self.history = History(**state["history"])
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -337,19 +377,19 @@ def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndar
     return accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum").cpu().numpy()
 
 
-def _require_finite(steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
+def _require_finite(run: _Run, epoch: int, steps: list[tuple]) -> None:
     """Look at the losses of the last steps, one wait for the device; raise at the first that is not a number."""
     first = max(0, len(steps) - CHECK_EVERY)
     losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
     if bad:
-        _raise_not_finite(f"loss is {losses[bad[0]]}", first + bad[0], steps, epoch, count, checkpoint)
+        _raise_not_finite(run, epoch, steps, first + bad[0], f"loss is {losses[bad[0]]}")
 
 
-def _raise_not_finite(found: str, step: int, steps: list, epoch: int, count: int, checkpoint: Path | None) -> None:
-    kept = f"The last good checkpoint, of epoch {epoch}, is {checkpoint}." if checkpoint and epoch else ""
+def _raise_not_finite(run: _Run, epoch: int, steps: list[tuple], step: int, found: str) -> None:
+    kept = f"The last good checkpoint, of epoch {epoch}, is {run.checkpoint}." if run.checkpoint and epoch else ""
     raise CifakeError(
-        f"The {found} at step {step + 1} of {count} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
+        f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
         f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would come here "
         "again: lower learning_rate, or limit the gradient with max_norm."
     )

@@ -47,6 +47,8 @@ DAMAGE = {
 class Narrow(nn.Module):
     """Stands in for ResNet50: maps of the right shapes from a small convolution."""
 
+    channels = models.RESNET50.channels
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -56,7 +58,7 @@ class Narrow(nn.Module):
         maps = self.norm(self.convolve(images)).relu()
         sides = {"stem": 16, "layer1": 8, "layer4": 1}
         return {
-            stage: nn.functional.adaptive_avg_pool2d(maps, side).repeat(1, models.CHANNELS[stage] // 8, 1, 1)
+            stage: nn.functional.adaptive_avg_pool2d(maps, side).repeat(1, self.channels[stage] // 8, 1, 1)
             for stage, side in sides.items()
         }
 
@@ -72,8 +74,8 @@ def small(runs, monkeypatch):
     cifake = data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
     monkeypatch.setattr(data, "load", lambda profile=None: cifake)
     monkeypatch.setattr(data, "load_hash", lambda profile=None: cifake.hash)
-    monkeypatch.setattr(models, "starting_weights", lambda name, profile: weights.NONE)
-    monkeypatch.setattr(models, "backbone", lambda start: loaded(Narrow(), start))
+    monkeypatch.setattr(experiments, "starting_weights", lambda experiment, profile: weights.NONE)
+    monkeypatch.setattr(models, "backbone", lambda start, layout: loaded(Narrow(), start))
     monkeypatch.setattr(gc, "collect", lambda *_: 0)  # most of the time of so small a run
     return runs
 

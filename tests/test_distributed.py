@@ -108,11 +108,7 @@ def train_plain(checkpoint=None, die_at=None):
         val,
         epochs=4,
         accelerator=accelerator,
-        learning_rate=0.01,
-        weight_decay=0.05,
-        max_norm=1.0,
-        schedule="one_cycle",
-        patience=None,
+        options=training.Options(0.01, 0.05, "one_cycle", max_norm=1.0, patience=None),
         checkpoint=checkpoint,
     )
     history.seconds = 0.0
@@ -191,21 +187,23 @@ def train_head():
 class Narrow(nn.Module):
     """Stands in for ResNet50, which would take two gigabytes to train in two processes."""
 
+    channels = models.RESNET50.channels
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.convolve, self.norm = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8)
 
     def forward(self, images, last="layer4"):
-        return {last: self.norm(self.convolve(images)).relu().repeat(1, models.CHANNELS[last] // 8, 1, 1)}
+        return {last: self.norm(self.convolve(images)).relu().repeat(1, self.channels[last] // 8, 1, 1)}
 
 
 def train_all():
     """Return the turns' curve, details and weights of a model that learns rotations, then everything."""
     curves, p_fake, learned, details = train_head()
-    models.backbone = lambda start: Narrow()
-    options = {"batch_size": 6, "learning_rate": 1e-3}
-    backbone, report = rotation.pretrained(weights.NONE, few(), PROFILE, 0, options)
+    models.backbone = lambda start, layout: Narrow()
+    options = training.Options(learning_rate=1e-3)
+    backbone, report = rotation.pretrained(weights.NONE, few(), PROFILE, 0, 6, options)
     moved = backbone.hash != state_hash(Narrow().state_dict())
     return (curves, p_fake, learned), details, report["curves"], moved, backbone.hash
 

@@ -6,6 +6,7 @@ import torch
 from cifake_utils import (
     CifakeError,
     batches,
+    catalogue,
     experiments,
     features,
     models,
@@ -18,24 +19,16 @@ from cifake_utils import (
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
 TRANSFER = {"batch_size": 64, "learning_rate": 0.0001, "patience": 5, "preset": "paper", "epochs": 20}
+DEFAULTS = {"weight_decay": 0.0, "schedule": "cosine", "max_norm": None}
 
 
 def nothing_trains(monkeypatch):
     monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
 
 
-@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
-def test_experiments_are_described_and_made_of_what_there_is(name):
-    experiment = experiments.EXPERIMENTS[name]
-    assert experiment.about and experiment.preset in experiments.PRESETS
-    assert (experiment.model or name) in models.MODELS
-    assert experiment.dimensions in {"measured", *features.BREAKS}
-
-
 def test_presets():
     head = experiments.hyperparameters("resnet50_fractal", profiles.PROFILES["full"])
     assert (head["batch_size"], head["learning_rate"], head["epochs"], head["mirror_average"]) == (256, 1e-3, 8, True)
-    assert experiments.PRESETS["paper"] == {"batch_size": 64, "learning_rate": 1e-4, "patience": 5}
     strong = experiments.hyperparameters("resnet50_finetuned", profiles.PROFILES["full"])
     assert (strong["batch_size"], strong["learning_rate"], strong["schedule"]) == (128, 5e-4, "one_cycle")
 
@@ -49,7 +42,7 @@ def test_fully_trained_models_take_as_many_steps(profile):
 
 
 def test_reference_transfer_was_made_with_the_same_hyperparameters():
-    assert experiments.hyperparameters("resnet50_transfer", profiles.PROFILES["full"]) == TRANSFER
+    assert experiments.hyperparameters("resnet50_transfer", profiles.PROFILES["full"]) == TRANSFER | DEFAULTS
     for seed in range(5):
         reference = records.reference("resnet50_transfer", seed)
         assert reference.hyperparameters == TRANSFER and reference.details == {}
@@ -88,15 +81,41 @@ def test_trained_model_gives_images_what_its_record_says(name, few, runs):
     assert torch.allclose(p_fake, torch.from_numpy(record.probabilities["test"]).float(), atol=5e-3)
 
 
-@pytest.mark.parametrize("dimensions", ["measured", *features.BREAKS])
-def test_broken_dimensions_leave_the_pooled_features_alone(dimensions, few, runs):
-    model, accelerator = models.build("resnet50_fractal", PROFILE), PROFILE.accelerator()
-    splits, _ = experiments._batches(model, few, 4, accelerator, dimensions, seed=0)
+@pytest.mark.parametrize("name", ["resnet50_fractal", "resnet50_shuffled", "resnet50_noise"])
+def test_broken_dimensions_leave_the_pooled_features_alone(name, few, runs):
+    model, accelerator = experiments.build(name, PROFILE), PROFILE.accelerator()
+    splits, _ = experiments._batches(model, few, 4, accelerator, catalogue.get(name), seed=1)
     cached = features.cached(model.backbone, few, list(model.statistics), accelerator)
-    for split, made in splits.items():
+    for number, (split, made) in enumerate(splits.items()):
         pooled, rest = made.inputs.tensor_split([2048], 2)
         assert torch.equal(pooled, cached[split][..., :2048])
-        assert torch.equal(rest, cached[split][..., 2048:]) == (dimensions == "measured")
+        expected = cached[split][..., 2048:]
+        if name == "resnet50_shuffled":
+            expected = features.shuffled(expected, 3 + number)  # three splits a seed
+        elif name == "resnet50_noise":
+            expected = features.noise(expected, 3 + number)
+        assert torch.equal(rest, expected)
+
+
+def test_any_named_statistics_can_be_broken(few, runs):
+    """In the middle, and told apart in the recipe from those of the first controls."""
+    experiment = dataclasses.replace(
+        catalogue.EXPERIMENTS["resnet50_means_fractal"],
+        broken=catalogue.Broken("shuffled", ("layer1_dimension", "stem_mean")),
+    )
+    model, accelerator = experiment.build(weights.load_offline()), PROFILE.accelerator()
+    splits, _ = experiments._batches(model, few, 4, accelerator, experiment, seed=0)
+    whole = features.cached(model.backbone, few, experiment.statistics, accelerator)["train"]
+    widths = [2048, 64, 256, 64, 256]
+    found, expected = (values.split(widths, 2) for values in (splits["train"].inputs, whole))
+    assert [torch.equal(*pair) for pair in zip(found, expected, strict=True)] == [True, True, False, False, True]
+    rows = features.shuffled(torch.arange(12), 0)  # of one other image, both of them
+    assert torch.equal(found[2], expected[2][rows]) and torch.equal(found[3], expected[3][rows])
+    assert experiment.broken.recipe() == {
+        "broken": {"way": "shuffled", "statistics": ["layer1_dimension", "stem_mean"]}
+    }
+    with pytest.raises(CifakeError, match=r"broken statistics stem_mean\. Expected some of .*: pooled"):
+        dataclasses.replace(catalogue.TRANSFER, broken=catalogue.Broken("noise", ("stem_mean",)))
 
 
 def test_controls_differ_from_their_models_in_one_thing():
@@ -115,10 +134,7 @@ def test_controls_differ_from_their_models_in_one_thing():
                 assert settings["combined_loss"].pop("sign") == "as_printed"
                 settings["combined_loss"]["sign"] = "penalise_confidence"
             assert settings == expected, other
-        heads = {
-            type(models.build(experiments.EXPERIMENTS[each].model or each, PROFILE, start=weights.NONE).head)
-            for each in (name, *others)
-        }
+        heads = {type(experiments.build(each, PROFILE, start=weights.NONE).head) for each in (name, *others)}
         assert len(heads) == 1
 
 

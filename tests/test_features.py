@@ -4,14 +4,14 @@ from multiprocessing.pool import ThreadPool
 import pytest
 import torch
 
-from cifake_utils import batches, data, features, models, profiles, training
+from cifake_utils import batches, data, experiments, features, models, profiles, training
 
 SAMPLE = profiles.PROFILES["sample"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    return models.build("resnet50_transfer", SAMPLE)
+    return experiments.build("resnet50_transfer", SAMPLE)
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def few():
 
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal"])
 def test_cached_training_equals_training_through_the_backbone(name, few, runs):
-    accelerator, model = SAMPLE.accelerator(), models.build(name, SAMPLE)
+    accelerator, model = SAMPLE.accelerator(), experiments.build(name, SAMPLE)
     model.statistics.load_state_dict(thresholds(features.fitted_statistics(model.backbone, few, accelerator), model))
     cached = features.cached(model.backbone, few, list(model.statistics), accelerator)
     width = 2048 if name == "resnet50_transfer" else 2048 + 64 + 256
     assert cached["train"].shape == (12, 2, width) and cached["train"].dtype == torch.float16
-    curves = []
+    curves, options = [], training.Options(learning_rate=1e-3)
     for batch_kind, inputs, trained in (
         (batches.ImageBatches, {split: images.images for split, images in few.splits.items()}, copy.deepcopy(model)),
         (batches.FeatureBatches, cached, copy.deepcopy(model.head)),
     ):
         train, val = (batch_kind(inputs[split], few.splits[split].labels, 4) for split in ("train", "val"))
-        history = training.fit(trained, train, val, epochs=4, learning_rate=1e-3, accelerator=accelerator)
+        history = training.fit(trained, train, val, epochs=4, options=options, accelerator=accelerator)
         curves.append(torch.tensor([history.train_loss, history.val_loss]))
     assert torch.allclose(*curves, atol=5e-3)
     assert curves[0][0, -1] < curves[0][0, 0]
@@ -61,7 +61,6 @@ def test_thresholds_are_means_of_training_maps_and_kept_on_disk(model, few, runs
     monkeypatch.setattr(features, "_maps", None)  # would fail if a map were computed again
     again = features.fitted_statistics(model.backbone, few, accelerator).state_dict()
     assert all(torch.equal(again[name], value) for name, value in fitted.state_dict().items())
-    assert not models.STATISTICS["stem_dimension"].measure.threshold.any()  # what models are made from stays as it was
 
 
 def test_broken_features_keep_their_distribution_but_not_their_image():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from cifake_utils import CifakeError, __main__, data, experiments, features, models, profiles
+from cifake_utils import CifakeError, __main__, data, experiments, features, profiles
 from cifake_utils.support import files, verified
 from tests.test_damage import PROFILE, result, same, small  # noqa: F401 (a fixture)
 
@@ -186,7 +186,7 @@ def test_finished_runs_of_a_teacher_are_loaded_by_everyone(small, tmp_path):  # 
 
 
 def features_are_there():
-    model = models.build("resnet50_fractal", PROFILE).eval()
+    model = experiments.build("resnet50_fractal", PROFILE).eval()
     features.cached(model.backbone, data.load(), ["pooled", "stem_dimension"], PROFILE.accelerator())
     return "there"
 

@@ -7,53 +7,91 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from cifake_utils import data, experiments, features, fractal, losses, models, profiles, rotation, sample, training
+from cifake_utils import (
+    catalogue,
+    data,
+    experiments,
+    features,
+    losses,
+    models,
+    profiles,
+    rotation,
+    sample,
+    training,
+)
 from cifake_utils.support import fingerprint
 from cifake_utils.weights import NONE
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
 
 
-def with_option(**options):
-    """Return a change of a preset."""
+HEAD, ALL = "resnet50_fractal_loss", "resnet50_rotation"
 
-    def change(patch, name):
-        patch.setitem(experiments.PRESETS, name, experiments.PRESETS[name] | options)
+
+def changed(patch, name, **changes):
+    patch.setitem(catalogue.EXPERIMENTS, name, dataclasses.replace(catalogue.EXPERIMENTS[name], **changes))
+
+
+def with_change(**changes):
+    """Return a change of both experiments."""
+
+    def change(patch):
+        for name in (HEAD, ALL):
+            changed(patch, name, **changes)
 
     return change
 
 
-def other_temperature(patch):
-    tap = models.Tap("layer1", fractal.FractalDimension(models.CHANNELS["layer1"], temperature=0.05))
-    patch.setitem(models.STATISTICS, "layer1_dimension", tap)
+def with_option(name, **options):
+    """Return a change of an option of one experiment's training."""
+
+    def change(patch):
+        preset = catalogue.EXPERIMENTS[name].preset
+        preset = dataclasses.replace(preset, options=dataclasses.replace(preset.options, **options))
+        changed(patch, name, preset=preset)
+
+    return change
 
 
-def other_stage(patch):
-    patch.setitem(models.STATISTICS, "stem_dimension", models.Tap("layer1", fractal.FractalDimension(256)))
+def broken_dimensions(patch):
+    changed(patch, HEAD, broken=catalogue.Broken("noise", catalogue.DIMENSIONS))
+
+
+def other_pretext(patch):
+    options = dataclasses.replace(catalogue.PRETEXT.options, max_norm=1.0)
+    patch.setattr(catalogue, "PRETEXT", dataclasses.replace(catalogue.PRETEXT, options=options))
+
+
+def other_batch_size(patch):
+    changed(patch, HEAD, preset=dataclasses.replace(catalogue.STRONG_HEAD, batch_size=7))
+
+
+def other_statistic(name, stage, **changes):
+    """Return a change of one statistic."""
+
+    def change(patch):
+        measure = dataclasses.replace(models.DIMENSION, **changes)
+        patch.setitem(models.STATISTICS, name, models.Statistic(stage, measure))
+
+    return change
 
 
 def other_version(patch):
-    patch.setitem(models.MEASURE_VERSIONS, "FractalDimension", 99)
+    for name, statistic in models.STATISTICS.items():
+        if statistic.measure is models.DIMENSION:
+            other_statistic(name, statistic.stage, version=99)(patch)
 
 
-def other_architecture(**changes):
-    def change(patch):
-        for name in ("resnet50_fractal_loss", "resnet50_rotation"):
-            patch.setitem(models.MODELS, name, dataclasses.replace(models.MODELS[name], **changes))
-
-    return change
-
-
-def other_floors(patch):
-    options = {"combined_loss": {"floors": (0.7, 0.1, 0.05)}}
-    changed = dataclasses.replace(experiments.EXPERIMENTS["resnet50_fractal_loss"], **options)
-    patch.setitem(experiments.EXPERIMENTS, "resnet50_fractal_loss", changed)
+def other_mean(patch):
+    measure = dataclasses.replace(models.CHANNEL_MEAN, version=99)
+    patch.setitem(models.STATISTICS, "pooled", models.Statistic("layer4", measure))
 
 
 def other_default_floors(patch):
@@ -63,36 +101,32 @@ def other_default_floors(patch):
     )
 
 
-def other_dimensions(patch):
-    changed = dataclasses.replace(experiments.EXPERIMENTS["resnet50_fractal_loss"], dimensions="noise")
-    patch.setitem(experiments.EXPERIMENTS, "resnet50_fractal_loss", changed)
-
-
 def other_precision(patch):
     patch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
-HEAD, ALL = "resnet50_fractal_loss", "resnet50_rotation"
 CHANGES = {
-    "learning rate": (HEAD, lambda patch: with_option(learning_rate=0.1)(patch, "strong_head")),
-    "batch size": (HEAD, lambda patch: with_option(batch_size=7)(patch, "strong_head")),
-    "temperature": (HEAD, other_temperature),
-    "stage": (HEAD, other_stage),
+    "learning rate": (HEAD, with_option(HEAD, learning_rate=0.1)),
+    "batch size": (HEAD, other_batch_size),
+    "temperature": (HEAD, other_statistic("layer1_dimension", "layer1", options={"temperature": 0.05})),
+    "stage": (HEAD, other_statistic("stem_dimension", "layer1")),
     "version of a measure": (HEAD, other_version),
-    "statistics": (HEAD, other_architecture(statistics=("pooled", "layer1_dimension", "stem_dimension"))),
-    "head": (HEAD, other_architecture(head=lambda inputs: models.Projection(inputs, 128))),
-    "floors": (HEAD, other_floors),
+    "statistics": (HEAD, with_change(statistics=("pooled", "layer1_dimension", "stem_dimension"))),
+    "head": (HEAD, with_change(head=partial(models.Projection, width=128))),
+    "floors": (HEAD, with_change(combined_loss={"floors": (0.7, 0.1, 0.05)})),
     "default floors": (HEAD, other_default_floors),
-    "dimensions": (HEAD, other_dimensions),
+    "broken dimensions": (HEAD, broken_dimensions),
     "images for thresholds": (HEAD, lambda patch: patch.setattr(features, "THRESHOLD_IMAGES", 10)),
     "normalisation": (HEAD, lambda patch: patch.setattr(experiments, "MEAN", (0.5, 0.5, 0.5))),
     "precision": (HEAD, other_precision),
     "precision of all layers": (ALL, other_precision),
     "processes": (ALL, lambda patch: patch.setattr(training, "batch_norm_shares", lambda accelerator: 2)),
-    "default of an option": (HEAD, lambda patch: patch.setitem(training.OPTIONS, "weight_decay", 0.5)),
-    "preset": (ALL, lambda patch: with_option(max_norm=1.0)(patch, "strong")),
-    "frozen": (ALL, other_architecture(frozen=True)),
+    "an option that is a default": (HEAD, with_option(HEAD, weight_decay=0.5)),
+    "option": (ALL, with_option(ALL, max_norm=1.0)),
+    "pretext": (ALL, other_pretext),
+    "frozen": (ALL, with_change(frozen=True)),
+    "backbone": (ALL, with_change(layout=models.Layout(blocks=(3, 4, 23, 3)))),
     "version of the backbone": (HEAD, lambda patch: patch.setattr(models, "BACKBONE_VERSION", 99)),
     "version of the training": (HEAD, lambda patch: patch.setattr(training, "VERSION", 99)),
 }
@@ -103,7 +137,7 @@ def recipes(data_hash="d", weights_hash="w", profile=PROFILE, seed=0):
     accelerator = profile.accelerator()
     return {
         name: experiments.recipe(name, seed, profile, data_hash, weights_hash, accelerator)
-        for name in experiments.EXPERIMENTS
+        for name in catalogue.EXPERIMENTS
     }
 
 
@@ -139,7 +173,7 @@ def test_every_recipe_holds_data_weights_seed_and_epochs(change):
 
 def test_the_pretext_of_a_frozen_backbone_is_an_ingredient(monkeypatch):
     before = recipes()["resnet50_rotation_frozen"]  # whose own preset is another one
-    with_option(max_norm=1.0)(monkeypatch, experiments.PRETEXT_PRESET)
+    other_pretext(monkeypatch)
     after = recipes()["resnet50_rotation_frozen"]
     assert fingerprint.differences(before, after) == {"pretext.training.max_norm": (5.0, 1.0)}
     assert rotation.kept_at(before["pretext"]) != rotation.kept_at(after["pretext"])
@@ -157,7 +191,7 @@ CACHED = {
     "features: precision": lambda patch, backbone, cifake: other_precision(patch),
     "pretext: normalisation": lambda patch, backbone, cifake: patch.setattr(rotation, "STD", (1, 1, 1)),
     "pretext: turns": lambda patch, backbone, cifake: patch.setattr(rotation, "DRAWN", 1),
-    "pretext: measure": lambda patch, backbone, cifake: patch.setitem(models.MEASURE_VERSIONS, "channel_mean", 99),
+    "pretext: measure": lambda patch, backbone, cifake: other_mean(patch),
     "pretext: training": lambda patch, backbone, cifake: patch.setattr(training, "VERSION", 99),
     "pretext: precision": lambda patch, backbone, cifake: other_precision(patch),
     "images: seed": lambda patch, backbone, cifake: patch.setattr(data, "SPLIT_SEED", 99),
@@ -225,7 +259,7 @@ def test_a_changed_comment_recomputes_nothing(tmp_path, runs):
 def every_fingerprint() -> list[str]:
     """Return what runs, features, the pretext and the sample are kept by."""
     found = [fingerprint.recipe_hash(recipe) for recipe in recipes().values()]
-    found += [fingerprint.recipe_hash(tap.recipe()) for tap in models.STATISTICS.values()]
+    found += [fingerprint.recipe_hash(statistic.recipe()) for statistic in models.STATISTICS.values()]
     return [*found, rotation.kept_at(recipes()[ALL]["pretext"]).name, data.source_folder(PROFILE).name, NONE.hash]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import CifakeError, data, fractal, models
+from cifake_utils import CifakeError, data, experiments, fractal
 from cifake_utils.batches import normalise
 from cifake_utils.lessons import shapes
 
@@ -133,7 +133,7 @@ def test_soft_layer_tends_to_hard_counting():
 
 def test_soft_layer_on_maps_of_a_network():
     images = data.load("sample").train.images[:300]
-    model = models.build("resnet50_transfer", "sample").eval()
+    model = experiments.build("resnet50_transfer", "sample").eval()
     with torch.no_grad():
         network_maps = model.backbone(normalise(images))
     for stage in ("stem", "layer1"):
@@ -149,30 +149,28 @@ def test_soft_layer_on_maps_of_a_network():
         assert alive.float().mean() > 0.9
 
 
-@pytest.mark.parametrize("variogram", [False, True])
-def test_gradients_are_right(variogram):
-    layer = fractal.FractalDimension(2, temperature=0.3, variogram=variogram).double()
+def test_gradients_are_right():
+    layer = fractal.FractalDimension(2, temperature=0.3).double()
     assert torch.autograd.gradcheck(layer, maps(2, 2, 8).double().requires_grad_())
 
 
 def test_fit_standardises_by_training_statistics_alone():
     training, tested = 5 * maps(50) + 2, 5 * maps(8, seed=1) + 2
-    layer = fractal.FractalDimension(6, variogram=True).fit(training.split(7))
+    layer = fractal.FractalDimension(6).fit(training.split(7))
     assert torch.allclose(layer.threshold, training.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(layer.scale, training.std((0, 2, 3), correction=0), atol=1e-4)
     together = layer.train()(tested)
-    assert together.shape == (8, 12)
+    assert together.shape == (8, 6)
     alone = torch.cat([layer(tested[row : row + 1]) for row in range(8)])
     assert torch.allclose(together, alone, atol=1e-6)
-    loaded = fractal.FractalDimension(6, variogram=True)
+    loaded = fractal.FractalDimension(6)
     loaded.load_state_dict(layer.state_dict())
     assert torch.equal(loaded(tested), together)
     assert not list(layer.parameters())
-    assert torch.allclose(together[:, 6:].double(), fractal.variogram_dimension(tested.double()), atol=1e-4)
 
 
 def test_layer_under_autocast_compile_channels_last_and_without_images():
-    layer, values = fractal.FractalDimension(6, variogram=True), maps()
+    layer, values = fractal.FractalDimension(6), maps()
     expected = layer(values)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(values), expected)
@@ -180,7 +178,7 @@ def test_layer_under_autocast_compile_channels_last_and_without_images():
     assert torch.allclose(layer(values.to(memory_format=torch.channels_last)), expected, atol=1e-5)
     traced = torch.compile(layer, backend="aot_eager", fullgraph=True)  # all of compile but the compiler
     assert torch.allclose(traced(values), expected, atol=1e-5)
-    assert layer(values[:0]).shape == (0, 12)
+    assert layer(values[:0]).shape == (0, 6)
 
 
 def test_a_map_that_is_nowhere_above_its_threshold_counts_as_a_point():
@@ -410,7 +408,7 @@ def test_a_variogram_without_increments_at_a_lag_is_not_that_of_a_smooth_surface
 def test_maps_that_repeat_themselves_leave_outputs_and_gradients_finite():
     repeated = torch.from_numpy(np.stack([checkerboard(2, 8), checkerboard(4, 8), 0 * checkerboard(2, 8)])).float()
     values = torch.stack([maps(1, 3, 8)[0], repeated]).requires_grad_()
-    found = fractal.FractalDimension(3, variogram=True)(values)
+    found = torch.cat([fractal.FractalDimension(3)(values), fractal.variogram_dimension(values)], 1)
     found.sum().backward()
     assert found.isfinite().all() and values.grad.isfinite().all()
     assert found[1, 3:].tolist() == [3, 3, 2]

@@ -7,8 +7,8 @@ import io
 import matplotlib.pyplot as plt
 import nbformat
 
-from cifake_utils import evaluation, records
-from cifake_utils.lessons import series
+from cifake_utils import catalogue, evaluation, records
+from cifake_utils.lessons import robustness, series
 
 LESSON = series.NOTEBOOKS / "08_comparison.ipynb"
 
@@ -60,3 +60,26 @@ def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(second.source, names)
     assert "resnet50_transfer" in output.getvalue() and output.getvalue() != printed(second)
+
+
+def test_what_is_not_measured_is_listed_and_the_lesson_goes_on(monkeypatch, runs, tmp_path):
+    """A model that was declared and never trained, one whose answers to changed images are missing, a lost control."""
+    references, path = records.references, robustness.path
+    gone = {"resnet50_means", "resnet50_projection"}
+    monkeypatch.setitem(catalogue.EXPERIMENTS, "resnet50_sixth", catalogue.TRANSFER)
+    monkeypatch.setattr(records, "references", lambda name: [] if name in gone else references(name))
+    monkeypatch.setattr(
+        robustness, "path", lambda name: tmp_path / "none.npz" if name == "resnet50_scratch" else path(name)
+    )
+    monkeypatch.setattr(plt, "show", lambda: None)
+    lesson, names = nbformat.read(LESSON, as_version=4), {}
+    code = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+    code[0] = code[0].replace('"resnet50_finetuned",\n', '"resnet50_finetuned",\n    "resnet50_sixth",\n')
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        for source in code:
+            exec(source, names)
+            plt.close("all")
+    text = output.getvalue()
+    assert "resnet50_sixth" in names["MODELS"] and "--profile full train resnet50_sixth" in text
+    assert "resnet50_scratch: not measured yet on changed images" in text
+    assert "+nan over the head alone" in text and "resnet50_transfer" in names["answers"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cifake_utils import CifakeError, losses, models
+from cifake_utils import CifakeError, experiments, losses
 
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -172,7 +172,7 @@ def test_labels_other_than_real_and_fake_are_refused(label):
 
 def test_gradient_reaches_the_projection_and_the_weights_but_not_the_frozen_backbone():
     torch.manual_seed(0)
-    model, loss = models.build("resnet50_projection", "sample"), losses.CombinedLoss()
+    model, loss = experiments.build("resnet50_projection", "sample"), losses.CombinedLoss()
     logits, projected = model(torch.randn(4, 3, 32, 32), with_features=True)
     assert torch.equal(model.head.classify(projected), logits)
     losses.feature_similarity(projected, LABELS).backward(retain_graph=True)

@@ -5,8 +5,9 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
 
-from cifake_utils import CifakeError, models, profiles, weights
+from cifake_utils import CifakeError, catalogue, experiments, models, profiles, weights
 from cifake_utils.fractal import FractalDimension
 from cifake_utils.support import fingerprint
 
@@ -15,7 +16,7 @@ SAMPLE = profiles.PROFILES["sample"]
 
 @pytest.fixture(scope="module")
 def model():
-    return models.build("resnet50_transfer", SAMPLE)
+    return experiments.build("resnet50_transfer", SAMPLE)
 
 
 def test_maps_at_32_pixels(model):
@@ -37,8 +38,7 @@ def test_maps_at_32_pixels(model):
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_convolution_of_small_maps_is_torchs_with_its_gradients(side, kernel, stride):
     usual = nn.Conv2d(5, 4, kernel, stride, padding=kernel // 2, bias=False).double()
-    ours = copy.deepcopy(usual)
-    ours.__class__ = models.SmallMapConv2d
+    ours = models.SmallMapConv2d.like(copy.deepcopy(usual))
     maps = torch.randn(2, 5, side, side, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     results = []
     for convolution in (usual, ours):
@@ -51,14 +51,41 @@ def test_convolution_of_small_maps_is_torchs_with_its_gradients(side, kernel, st
         assert torch.allclose(expected, found, rtol=1e-12, atol=1e-10)
 
 
-def test_backbone_gives_torchvisions_features():
-    network = torchvision.models.resnet50().eval().double()
+@pytest.mark.parametrize(
+    ("layout", "name"), [(models.RESNET50, "resnet50"), (models.Layout(BasicBlock, (2, 2, 2, 2)), "resnet18")]
+)
+def test_backbone_gives_torchvisions_features(layout, name):
+    network = torchvision.models.get_model(name).eval().double()
     network.fc = nn.Identity()
-    backbone = models.Backbone().eval().double()
+    backbone = models.Backbone(layout).eval().double()
     backbone.load_state_dict(network.state_dict())
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(network(images), backbone(images)["layer4"].flatten(1), rtol=1e-10)
+        maps, folded = backbone(images), backbone.folded()(images)
+        assert torch.allclose(network(images), maps["layer4"].flatten(1), rtol=1e-10)
+    assert {stage: values.shape[1] for stage, values in maps.items()} == backbone.channels
+    assert all(torch.allclose(maps[stage], folded[stage], rtol=1e-8) for stage in maps)
+
+
+def test_a_deeper_backbone_knows_its_channels():
+    with torch.device("meta"):
+        backbone = models.Backbone(models.Layout(blocks=(3, 4, 23, 3)))
+        maps = backbone(torch.zeros(2, 3, 32, 32))
+    assert {stage: values.shape[1] for stage, values in maps.items()} == backbone.channels
+    assert backbone.state_dict().keys() == set(torchvision.models.resnet101().state_dict()) - {"fc.weight", "fc.bias"}
+
+
+def test_weights_of_another_backbone_are_refused():
+    architecture = models.Architecture(layout=models.Layout(blocks=(1, 1, 1, 1)))
+    with pytest.raises(CifakeError, match=r"offline backbone .* don't fit this backbone of 1 \+ 1 \+ 1 \+ 1 blocks"):
+        architecture.build(weights.load_offline())
+
+
+def test_statistics_that_are_not_there_are_named():
+    with pytest.raises(CifakeError, match="no statistic 'stem_median'; choose from: pooled"):
+        models.widths(["stem_median"], models.RESNET50.channels)
+    with pytest.raises(CifakeError, match=r"'pooled' is of the stage 'layer4', .* one of its stages: stem"):
+        models.taps(["pooled"], {"stem": 64})
 
 
 def test_folded_backbone_gives_the_same_maps_without_batch_norm():
@@ -85,7 +112,7 @@ def test_folded_backbone_gives_the_same_maps_without_batch_norm():
     ],
 )
 def test_only_the_head_learns_and_batch_norm_stands_still(name, learned):
-    model = models.build(name, SAMPLE).train()
+    model = experiments.build(name, SAMPLE).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     loss = F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 0, 1]))
@@ -98,7 +125,7 @@ def test_only_the_head_learns_and_batch_norm_stands_still(name, learned):
 
 
 def test_fractal_model_sees_pooled_features_and_the_dimension_of_every_early_channel():
-    model = models.build("resnet50_fractal", SAMPLE).eval()
+    model = experiments.build("resnet50_fractal", SAMPLE).eval()
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         seen, maps = model.features(images), model.backbone(images)
@@ -112,11 +139,11 @@ def test_fractal_model_sees_pooled_features_and_the_dimension_of_every_early_cha
 
 @pytest.mark.parametrize("name", [name for name in models.STATISTICS if name != "pooled"])
 def test_measures_are_those_of_float32_under_autocast(name):
-    tap = models.STATISTICS[name]
-    maps = {tap.stage: torch.rand(3, models.CHANNELS[tap.stage], 16, 16).bfloat16()}
+    tap = models.taps([name], models.RESNET50.channels)[name]
+    maps = {tap.statistic.stage: torch.rand(3, models.RESNET50.channels[tap.statistic.stage], 16, 16).bfloat16()}
     with torch.autocast("cpu", torch.bfloat16):
         found = tap(maps)
-    expected = tap.measure(maps[tap.stage].float())
+    expected = tap.measure(maps[tap.statistic.stage].float())
     assert found.dtype == torch.float32 and torch.equal(found, expected)
     assert not torch.equal(found, found.bfloat16().float())  # values that bfloat16 has no room for
 
@@ -125,7 +152,10 @@ def test_pooled_features_of_one_pixel_need_no_float32():
     """Models of the last map alone are the same under bfloat16 autocast, in every bit, as with a mean in bfloat16."""
     maps = torch.rand(8, 2048, 1, 1).bfloat16()
     head, results = nn.Linear(2048, 2), []
-    for measure in (lambda maps: models.channel_mean(maps["layer4"]), models.STATISTICS["pooled"]):
+    for measure in (
+        lambda maps: models.channel_mean(maps["layer4"]),
+        models.taps(["pooled"], models.RESNET50.channels)["pooled"],
+    ):
         inputs = maps.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             features = torch.cat([measure({"layer4": inputs})], 1)
@@ -139,7 +169,7 @@ def test_pooled_features_of_one_pixel_need_no_float32():
 
 
 def test_models_do_not_share_thresholds():
-    first, second = (models.build("resnet50_fractal", SAMPLE, start=weights.NONE) for _ in range(2))
+    first, second = (experiments.build("resnet50_fractal", SAMPLE, start=weights.NONE) for _ in range(2))
     first.statistics["stem_dimension"].measure.threshold.fill_(1)
     assert not second.statistics["stem_dimension"].measure.threshold.any()
 
@@ -155,49 +185,49 @@ def test_standardising_layer_ends_with_the_mean_and_deviation_of_all_batches():
 
 def test_unknown_names_list_the_known():
     with pytest.raises(CifakeError, match="resnet50_transfer"):
-        models.build("resnet51")
+        experiments.build("resnet51")
     with pytest.raises(CifakeError, match="sample, lesson, full"):
         profiles.get("tiny")
 
 
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal", "resnet50_fractal_loss"])
 def test_same_seed_same_head(name):
-    first, second, other = (models.build(name, SAMPLE, seed).head.state_dict() for seed in (1, 1, 2))
+    first, second, other = (experiments.build(name, SAMPLE, seed).head.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
 def test_rotation_models_need_their_backbone():
     with pytest.raises(CifakeError, match=r"has to learn rotations first.*train_or_load\('resnet50_rotation'\)"):
-        models.build("resnet50_rotation", SAMPLE)
+        experiments.build("resnet50_rotation", SAMPLE)
     start = weights.load_offline()
-    model = models.build("resnet50_rotation", SAMPLE, start=start)
+    model = experiments.build("resnet50_rotation", SAMPLE, start=start)
     assert model.weights_hash == start.hash and not model.frozen
 
 
 def test_scratch_starts_from_the_seed_alone(monkeypatch):
     monkeypatch.setattr(weights, "load", None)  # would fail if pre-trained weights were asked for
-    first, second, other = (models.build("resnet50_scratch", SAMPLE, seed) for seed in (1, 1, 2))
+    first, second, other = (experiments.build("resnet50_scratch", SAMPLE, seed) for seed in (1, 1, 2))
     assert fingerprint.state_hash(first.state_dict()) == fingerprint.state_hash(second.state_dict())
     assert fingerprint.state_hash(first.state_dict()) != fingerprint.state_hash(other.state_dict())
     deviation = first.backbone.conv1.weight.std().item()
     assert deviation == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.03)  # He et al. 2015, fan out
 
 
-@pytest.mark.parametrize("name", sorted(models.MODELS))
+@pytest.mark.parametrize("name", sorted(catalogue.EXPERIMENTS))
 def test_gradient_reaches_what_should_learn_and_nothing_else(name):
     start = weights.NONE  # random values do, and are quick
-    model = models.build(name, SAMPLE, start=start).train()
+    model = experiments.build(name, SAMPLE, start=start).train()
     F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 0, 1])).backward()
     assert all(parameter.grad is not None for parameter in model.head.parameters())
     reached = {parameter.grad is not None for parameter in model.backbone.parameters()}
-    assert reached == {not models.MODELS[name].frozen}
+    assert reached == {not catalogue.get(name).frozen}
     modules = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     counted = {module.num_batches_tracked.item() for module in modules}
-    assert counted == {0 if models.MODELS[name].frozen else 1}
+    assert counted == {0 if catalogue.get(name).frozen else 1}
 
 
-# Where this fails, the arithmetic of a measure has changed: raise its number in `models.MEASURE_VERSIONS`, so that
+# Where this fails, the arithmetic of a measure has changed: raise the version of its `models.Measure`, so that
 # nothing made with the old one is loaded, and put the new values here.
 VALUES = {
     "pooled": (1, (1.0, 0.45986, 0.00234, 0.70756)),
@@ -221,7 +251,7 @@ def test_measures_compute_what_their_versions_did(name):
         "layer1": (layer1 * 0.73).sin().relu(),
         "layer4": (layer4 * 0.1).cos(),
     }
-    tap, (version, expected) = models.STATISTICS[name], VALUES[name]
+    tap, (version, expected) = models.taps([name], models.RESNET50.channels)[name], VALUES[name]
     values = tap(maps)
     found = (values[0, 0].item(), values[1, -1].item(), values.mean().item(), values.std().item())
-    assert tap.recipe()["version"] == version and found == pytest.approx(expected, abs=2e-5)
+    assert tap.statistic.recipe()["version"] == version and found == pytest.approx(expected, abs=2e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, evaluation, experiments, models, records
+from cifake_utils import catalogue, data, evaluation, records
 from cifake_utils.lessons import plots, robustness
 
 
@@ -26,11 +26,11 @@ def fills(figure) -> dict[str, int]:
     return {entry.get_label(): sum(box.get_facecolor() == entry.get_facecolor() for box in boxes) for entry in key}
 
 
-@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+@pytest.mark.parametrize("name", sorted(catalogue.EXPERIMENTS))
 def test_architecture_shows_every_statistic_and_what_is_frozen(name):
     figure = plots.architecture(name)
     shown = texts(figure)
-    model = models.MODELS[experiments.EXPERIMENTS[name].model or name]
+    model = catalogue.get(name)
     assert sum("mean\n" in text for text in shown) == 1 + 2 * ("stem_mean" in model.statistics)
     assert fills(figure).get("frozen", 0) == 5 * model.frozen
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifake_utils import CifakeError, batches, data, experiments, images, models, prediction, profiles
+from cifake_utils import CifakeError, batches, data, experiments, images, prediction, profiles
 from cifake_utils.__main__ import main, print_error
 from cifake_utils.lessons import plots
 
@@ -43,7 +43,7 @@ def few(monkeypatch, runs):
 
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal_loss"])
 def test_grad_cam_passes_a_frozen_backbone_and_shows_both_sides(name):
-    model = models.build(name, "sample").eval()
+    model = experiments.build(name, "sample").eval()
     torch.manual_seed(0)
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     there = prediction.grad_cam(model, image)
@@ -82,18 +82,18 @@ def test_best_run_is_chosen_by_validation_among_those_that_fit(few, runs, monkey
     made = {}
     for name in ("resnet50_transfer", "resnet50_fractal", "resnet50_shuffled"):
         _, made[name] = experiments.train_or_load(name)
-    assert [run.model for run in experiments.finished()] == sorted(made)
+    assert [run.experiment for run in experiments.finished()] == sorted(made)
     accuracies = {"resnet50_transfer": 0.6, "resnet50_fractal": 0.7, "resnet50_shuffled": 0.9}
     found = [dataclasses.replace(made[name], metrics={"val": {"accuracy": a}}) for name, a in accuracies.items()]
 
     def runs_of(profile, name=None):
-        return [(run, {}) for run in found if name in (None, run.model)], dict.fromkeys(made)
+        return [(run, {}) for run in found if name in (None, run.experiment)], dict.fromkeys(made)
 
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "_runs", runs_of)
         patch.setattr(experiments, "_load", lambda record, path, start: None)
-        assert experiments.trained()[1].model == "resnet50_fractal"
-        assert experiments.trained("resnet50_transfer")[1].model == "resnet50_transfer"
+        assert experiments.trained()[1].experiment == "resnet50_fractal"
+        assert experiments.trained("resnet50_transfer")[1].experiment == "resnet50_transfer"
     monkeypatch.setattr(data, "load_hash", lambda profile=None: "other")
     assert not experiments.finished()
     with pytest.raises(CifakeError, match="other data"):

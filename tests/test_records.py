@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from cifake_utils import CifakeError, evaluation, profiles, records
+from cifake_utils.support import verified
 
 
 def record(**changes):
     probabilities = {split: np.array([0.25, 0.75], np.float16) for split in ("val", "test")}
     labels = {split: np.array([0, 1], np.uint8) for split in probabilities}
     values = {
-        "model": "m",
+        "experiment": "m",
         "profile": "sample",
         "seed": 3,
         "data": "sample",
@@ -29,6 +30,7 @@ def test_record_round_trip(tmp_path):
     first = record()
     path = records.save(first, tmp_path)
     again = records.read(path)
+    assert verified.load_json(path)["model"] == "m"  # readers' records have this key
     assert path.name == "m-seed3.json" and again.metrics == first.metrics and again.versions == first.versions
     for split in ("val", "test"):
         assert np.array_equal(again.probabilities[split], first.probabilities[split])
@@ -61,7 +63,7 @@ def test_all_seeds_of_a_reference(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "REFERENCE", tmp_path)
     for seed in (10, 2):
         records.save(record(seed=seed), tmp_path)
-    records.save(record(model="m-seedless"), tmp_path)
+    records.save(record(experiment="m-seedless"), tmp_path)
     assert [run.seed for run in records.references("m")] == [2, 10]
     assert records.references("other") == []
 

@@ -6,7 +6,7 @@ import torch
 from cifake_utils import batches, data, profiles, rotation, training, weights
 
 IMAGES = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
-PRESET = {"batch_size": 6, "learning_rate": 1e-3}
+SETTINGS = (6, training.Options(learning_rate=1e-3))
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs_pretext=1)
 
 
@@ -59,18 +59,18 @@ def few(labels):
 
 
 def test_pretext_ignores_labels_is_kept_and_learns_everywhere(runs, start, monkeypatch):
-    found, report = rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 0, PRESET)
+    found, report = rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 0, *SETTINGS)
     assert 0 <= report["accuracy"] <= 1 and len(report["curves"]["val_loss"]) == 1
     moved = [name for name, value in found.state.items() if not torch.equal(value, start.state[name])]
     assert len(moved) == len(start.state)
     assert not list(runs.rglob("*unfinished*"))
 
     monkeypatch.setenv("CIFAKE_RUNS", str(runs / "other"))  # nothing is kept here
-    other, _ = rotation.pretrained(start, few(torch.full((12,), -7)), PROFILE, 0, PRESET)
+    other, _ = rotation.pretrained(start, few(torch.full((12,), -7)), PROFILE, 0, *SETTINGS)
     assert other.hash == found.hash != start.hash
 
     monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
-    again, kept = rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 0, PRESET)
+    again, kept = rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 0, *SETTINGS)
     assert again.hash == found.hash and kept["accuracy"] == report["accuracy"]
     with pytest.raises(TypeError):  # another seed is another backbone
-        rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 1, PRESET)
+        rotation.pretrained(start, few(torch.arange(12) % 2), PROFILE, 1, *SETTINGS)

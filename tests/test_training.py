@@ -33,25 +33,25 @@ class Small(nn.Module):
         return (self.classify(features), features) if with_features else self.classify(features)
 
 
-def few_images(count, seed):
+def few_images(count, seed, kind=batches.ImageBatches):
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
-    return batches.ImageBatches(images.to(torch.uint8), torch.arange(count) % 2, 8, stratified=True)
+    return kind(images.to(torch.uint8), torch.arange(count) % 2, 8, stratified=True)
 
 
-def run_small(checkpoint=None, train=None, **options):
+def run_small(checkpoint=None, train=None, seed=0, **options):
     """Return the history without seconds, and the weights of module and loss, of six epochs of six steps."""
     module, loss = Small(), losses.CombinedLoss()
-    options = {"learning_rate": 0.01, "weight_decay": 0.05, "max_norm": 1.0, "schedule": "one_cycle"} | options
+    settings = {"learning_rate": 0.01, "weight_decay": 0.05, "max_norm": 1.0, "schedule": "one_cycle", "patience": None}
     history = training.fit(
         module,
         train or few_images(49, 0),
         few_images(24, 1),
         epochs=6,
         accelerator=SAMPLE.accelerator(),
-        patience=None,
+        options=training.Options(**settings | options),
+        seed=seed,
         loss=loss,
         checkpoint=checkpoint,
-        **options,
     )
     assert all(parameter.grad is None for parameter in module.parameters())  # they would take as much memory again
     history.seconds = 0.0
@@ -146,8 +146,7 @@ class Breaking(batches.ImageBatches):
     [("c.safetensors", "last good checkpoint, of epoch 2, is .*c.safetensors"), (None, "no checkpoint")],
 )
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, path, kept):
-    source = few_images(49, 0)
-    source.__class__ = Breaking
+    source = few_images(49, 0, Breaking)
     checkpoint = path and tmp_path / path
     expected = rf"The loss is nan at step 4 of 6 in epoch 3, learning rate 0\.00\d+\. .*{kept}.*max_norm"
     with pytest.raises(CifakeError, match=expected):
@@ -176,7 +175,7 @@ def test_schedules(schedule, first, last):
     assert rates[0] == pytest.approx(0.01 * first)
     assert 0 < rates[-1] < 0.01 * (last + 0.05) and max(rates) <= 0.01
     with pytest.raises(CifakeError, match="cosine, one_cycle"):
-        run_small(schedule="steps")
+        training.Options(schedule="steps")
 
 
 def test_clipping_limits_the_step():
@@ -184,7 +183,8 @@ def test_clipping_limits_the_step():
 
     def distance(max_norm):  # plain gradient descent would shrink with the limit; Adam's ε makes it show
         module = Small()
-        training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator(), max_norm=max_norm)
+        options = training.Options(max_norm=max_norm)
+        training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator(), options=options)
         return (module.classify.weight - start["classify.weight"]).norm().item()
 
     assert distance(1e-9) < 0.5 * distance(None)
@@ -300,9 +300,8 @@ def test_early_stopping_keeps_the_best_weights():
     train = batches.FeatureBatches(inputs, torch.ones(8, dtype=torch.long), 4)
     val = batches.FeatureBatches(inputs, torch.zeros(8, dtype=torch.long), 4)
     module = Constant()
-    history = training.fit(
-        module, train, val, epochs=50, learning_rate=0.1, patience=3, accelerator=SAMPLE.accelerator()
-    )
+    options = training.Options(learning_rate=0.1, patience=3)
+    history = training.fit(module, train, val, epochs=50, options=options, accelerator=SAMPLE.accelerator())
     assert len(history.val_loss) == 4 and history.best_epoch == 0
     assert history.train_loss == sorted(history.train_loss, reverse=True)
     assert module.scale.item() == pytest.approx(0.2, abs=0.01)  # two steps of Adam in the best epoch, undone after
@@ -335,9 +334,8 @@ def test_loop_never_waits_for_the_device(monkeypatch, combined):
         train, val, copies[:] = few_images(images, 0), few_images(images, 1), []
         loss = losses.CombinedLoss() if combined else nn.functional.cross_entropy
         with Waits() as waits:
-            training.fit(
-                Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), max_norm=1.0, loss=loss, patience=None
-            )
+            options = training.Options(max_norm=1.0, patience=None)
+            training.fit(Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), options=options, loss=loss)
         counts.append((waits.count, len(copies)))
     assert counts[0] == counts[1]  # thirty steps an epoch wait as often as ten: at its end
     assert all(count > 0 for count in counts[0])

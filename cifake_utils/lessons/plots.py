@@ -1,6 +1,7 @@
 """Figures of the lessons. REAL is a blue circle, FAKE an orange triangle, in every one of them."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch import nn
 
-from cifake_utils import experiments, models, rotation
+from cifake_utils import catalogue, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.lessons.robustness import CORRUPTIONS
@@ -23,6 +24,7 @@ from cifake_utils.records import Record
 _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
 MARKERS = {"REAL": "o", "FAKE": "^"}
+_SERIES = "osD^vPX"  # markers of several detectors in one panel
 
 
 def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
@@ -57,12 +59,12 @@ def mean_images(images: ImageSet) -> Figure:
     return figure
 
 
-def colours(*measured: dict) -> Figure:
+def colours(*sources: dict) -> Figure:
     """Plot mean red, green and blue of each label with 95 % intervals, one panel for each `exploration.facts`."""
     figure, axes = plt.subplots(
-        1, len(measured), figsize=(4.5 * len(measured), 3), squeeze=False, sharey=True, layout="constrained"
+        1, len(sources), figsize=(4.5 * len(sources), 3), squeeze=False, sharey=True, layout="constrained"
     )
-    for panel, facts in zip(axes[0], measured, strict=True):
+    for panel, facts in zip(axes[0], sources, strict=True):
         for offset, label in zip((-0.08, 0.08), LABELS, strict=True):
             values = facts["colour"][label]
             style = {"fmt": MARKERS[label], "color": COLOURS[label], "label": label}
@@ -74,10 +76,10 @@ def colours(*measured: dict) -> Figure:
     return figure
 
 
-def spectra(*measured: dict) -> Figure:
+def spectra(*sources: dict) -> Figure:
     """Plot mean log power against spatial frequency with 95 % bands, one panel for each `exploration.facts`."""
-    figure, axes = plt.subplots(1, len(measured), figsize=(5 * len(measured), 3.4), squeeze=False, layout="constrained")
-    for panel, facts in zip(axes[0], measured, strict=True):
+    figure, axes = plt.subplots(1, len(sources), figsize=(5 * len(sources), 3.4), squeeze=False, layout="constrained")
+    for panel, facts in zip(axes[0], sources, strict=True):
         for label in LABELS:
             mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
             frequency = np.arange(1, len(mean) + 1)
@@ -88,35 +90,35 @@ def spectra(*measured: dict) -> Figure:
     return figure
 
 
-def image_effects(*measured: dict) -> Figure:
+def image_effects(*sources: dict) -> Figure:
     """Plot effect sizes of the images' dimensions with 95 % intervals, one panel for each `effects.facts`."""
     figure, axes = plt.subplots(
-        1, len(measured), figsize=(4.5 * len(measured), 2.2), squeeze=False, sharey=True, layout="constrained"
+        1, len(sources), figsize=(4.5 * len(sources), 2.2), squeeze=False, sharey=True, layout="constrained"
     )
-    for panel, facts in zip(axes[0], measured, strict=True):
+    for panel, facts in zip(axes[0], sources, strict=True):
         for place, effect in enumerate(facts["image"]["estimators"].values()):
             panel.plot([effect["low"], effect["high"]], [-place, -place], color="black")
             panel.plot(effect["d"], -place, "o", color="black")
         panel.axvline(0, color="0.6", linestyle=":")
         panel.set(xlim=(-1.3, 1.3), xlabel="d (FAKE − REAL)", title=f"Images, {facts['data']}")
-    names = list(measured[0]["image"]["estimators"])
+    names = list(sources[0]["image"]["estimators"])
     axes[0, 0].set_yticks([-place for place in range(len(names))], names)
     axes[0, 0].set_ylim(0.5 - len(names), 0.5)
     return figure
 
 
-def map_effects(*measured: dict) -> Figure:
+def map_effects(*sources: dict) -> Figure:
     """Plot effect sizes of every channel in falling order with 95 % bands, one column for each `effects.facts`.
 
     The dimension of the channel's map, and the map's plain mean.
     """
-    stages = list(measured[0]["map"])
-    size = (4.5 * len(measured), 2.6 * len(stages))
+    stages = list(sources[0]["map"])
+    size = (4.5 * len(sources), 2.6 * len(stages))
     figure, axes = plt.subplots(
-        len(stages), len(measured), figsize=size, squeeze=False, sharey=True, layout="constrained"
+        len(stages), len(sources), figsize=size, squeeze=False, sharey=True, layout="constrained"
     )
     styles = {"dimension": ("black", "o"), "mean": (sns.color_palette("colorblind")[2], "s")}
-    for column, facts in enumerate(measured):
+    for column, facts in enumerate(sources):
         for panel, stage in zip(axes[:, column], stages, strict=True):
             for name, (colour, marker) in styles.items():
                 effects = facts["map"][stage][name]
@@ -173,22 +175,21 @@ _PARTS = {
 def architecture(name: str) -> Figure:
     """Draw what an experiment is made of, from image to loss, after figure 1 of *From Real to Rendered*.
 
-    All of it is read from `experiments.EXPERIMENTS` and `models.MODELS`: where the backbone starts, what learns and
-    what is frozen, which maps are measured and how, the parts of the head, the loss. Numbers count the channels or
-    features that leave a box.
+    All of it is read from the experiment's declaration: where the backbone starts, what learns and what is frozen,
+    which maps are measured and how, the layers of the head, the loss. Numbers count the channels or features that
+    leave a box. A layer of a kind that the figure has no word for is called by its class.
 
     Parameters
     ----------
     name : str
-        A key of `experiments.EXPERIMENTS`.
+        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
     """
-    experiment = experiments.EXPERIMENTS[name]
-    model = models.MODELS[experiment.model or name]
-    stages = {statistic: models.STATISTICS[statistic].stage for statistic in model.statistics}
-    width = sum(models.CHANNELS[stage] for stage in stages.values())
-    with torch.device("meta"):
-        head = [part for part in model.head(width).modules() if type(part) in _PARTS]
-    columns = {stage: column for column, stage in enumerate(models.CHANNELS, 1)}
+    experiment = catalogue.get(name)
+    stages = {statistic: models.STATISTICS[statistic].stage for statistic in experiment.statistics}
+    channels, width = experiment.layout.channels, sum(experiment.widths().values())
+    whole_head = experiment.meta_head()
+    head = [part for part in whole_head.modules() if not list(part.children())]
+    columns = {stage: column for column, stage in enumerate(channels, 1)}
     last = len(columns) + len(head) + 1
     figure, axes = plt.subplots(figsize=(1.02 * (last + 1), 3.9), layout="constrained")
 
@@ -196,26 +197,31 @@ def architecture(name: str) -> Figure:
     axes.add_patch(Rectangle((0.54, 1.6), len(columns) - 0.08, 0.8, facecolor="none", edgecolor="0.5", linestyle="--"))
     axes.text(len(columns) + 0.46, 2.45, "backbone", ha="right", va="bottom")
     for stage, column in columns.items():
-        _box(axes, (column, 2), f"{stage}\n{models.CHANNELS[stage]}", _FROZEN if model.frozen else _LEARNS)
+        _box(axes, (column, 2), f"{stage}\n{channels[stage]}", _FROZEN if experiment.frozen else _LEARNS)
         _arrow(axes, (column - 0.6, 2), (column - 0.4, 2))
-    for place, text in enumerate(_STARTS[model.start]):
+    for place, text in enumerate(_STARTS[experiment.start]):
         _box(axes, (1 + 1.75 * place, 3.1), text, _LEARNS if place else _FIXED, width=0.8 + 1.2 * place)
         if place:
             _arrow(axes, (1.4, 3.1), (1.75, 3.1))
     _arrow(axes, (1 + 1.75 * place, 2.8), (1 + 1.75 * place, 2.4))
 
     for stage in dict.fromkeys(stages.values()):
-        measures = [statistic.removeprefix(f"{stage}_") for statistic in stages if stages[statistic] == stage]
-        text = ",\n".join("mean" if measure == "pooled" else measure for measure in measures)
-        if experiment.dimensions != "measured":
-            text = text.replace("dimension", f"({experiment.dimensions})")
-        _box(axes, (columns[stage], 1), f"{text}\n{len(measures) * models.CHANNELS[stage]}", _FIXED)
+        here = [statistic for statistic in stages if stages[statistic] == stage]
+        text = ",\n".join(_measured_as(statistic, stage, experiment) for statistic in here)
+        _box(axes, (columns[stage], 1), f"{text}\n{len(here) * channels[stage]}", _FIXED)
         _arrow(axes, (columns[stage], 1.7), (columns[stage], 1.3))
         _arrow(axes, (columns[stage], 0.7), (columns[stage], 0.3))
     _box(axes, (3, 0), f"{'side by side: ' if len(stages) > 1 else ''}{width:,} features", _FIXED, width=4.8)
 
+    frame = Rectangle(
+        (len(columns) + 0.54, -0.4), len(head) - 0.08, 0.8, facecolor="none", edgecolor="0.5", linestyle="--"
+    )
+    axes.add_patch(frame)
+    own_class = not type(whole_head).__module__.startswith("torch.")
+    called = f"head: {type(whole_head).__name__}" if own_class else "head"
+    axes.text(len(columns) + 0.54, -0.45, called, ha="left", va="top")
     for column, part in enumerate(head, len(columns) + 1):
-        _box(axes, (column, 0), _PARTS[type(part)](part), _LEARNS if list(part.parameters()) else _FIXED)
+        _box(axes, (column, 0), _layer(part), _LEARNS if list(part.parameters()) else _FIXED)
         _arrow(axes, (column - 0.6, 0), (column - 0.4, 0))
     _arrow(axes, (last - 0.6, 0), (last - 0.4, 0))
     if experiment.combined_loss is None:
@@ -225,13 +231,28 @@ def architecture(name: str) -> Figure:
         _box(axes, (last + 0.1, 0.6), f"α cross-\nentropy\n+ β similarity\n+ γ {penalty}", _LEARNS, 1.0, 1.8)
         axes.plot([last - 2, last - 2], [0.3, 1.1], color="black", linewidth=1)  # projected features
         _arrow(axes, (last - 2, 1.1), (last - 0.4, 1.1))
-    fills = (_LEARNS, _FROZEN, _FIXED) if model.frozen else (_LEARNS, _FIXED)
+    fills = (_LEARNS, _FROZEN, _FIXED) if experiment.frozen else (_LEARNS, _FIXED)
     key = [Patch(edgecolor="black", **fill) for fill in fills]
     axes.legend(handles=key, loc="upper right", ncols=len(key), frameon=False)
-    axes.set(xlim=(-0.5, last + 0.7), ylim=(-0.4, 3.9))
+    axes.set(xlim=(-0.5, last + 0.7), ylim=(-0.8, 3.9))
     axes.set_title(f"{name}: {experiment.about}", loc="left")
     axes.axis("off")
     return figure
+
+
+def _layer(part: nn.Module) -> str:
+    """Return what the drawing calls a layer of a head."""
+    if type(part) in _PARTS:
+        return _PARTS[type(part)](part)
+    width = getattr(part, "out_features", "")
+    return f"{type(part).__name__}\n{width}".rstrip()
+
+
+def _measured_as(statistic: str, stage: str, experiment: catalogue.Experiment) -> str:
+    """Return what the drawing calls a statistic of a stage's map."""
+    if experiment.broken and statistic in experiment.broken.statistics:
+        return f"({experiment.broken.way})"
+    return "mean" if statistic == "pooled" else statistic.removeprefix(f"{stage}_")
 
 
 def _box(axes: Axes, centre: tuple[float, float], text: str, fill: dict, width: float = 0.8, height: float = 0.6):
@@ -335,7 +356,7 @@ def comparison(
     Parameters
     ----------
     runs : dict of str to sequence of Record
-        Runs that differ in nothing but the seed.
+        Runs that differ in nothing but the seed; where there are none, the row says so.
     title : str
     paper : dict of str to float, optional
         The paper's accuracy, where it has one.
@@ -344,6 +365,9 @@ def comparison(
     """
     figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1.1), layout="constrained")
     for row, seeds in enumerate(runs.values()):
+        if not seeds:
+            axes.text(0.5, row, "not measured yet", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            continue
         accuracies = [record.metrics["test"]["accuracy"] for record in seeds]
         mean = float(np.mean(accuracies))
         low, high = accuracy_interval(mean, len(seeds[0].labels["test"]))
@@ -368,7 +392,7 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
     figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
     colours = sns.color_palette("colorblind")
-    for (name, record), marker, colour in zip(runs.items(), "osD^v", colours, strict=False):
+    for (name, record), marker, colour in zip(runs.items(), cycle(_SERIES), cycle(colours), strict=False):
         share, mean = calibration_curve(record.labels[split], record.probabilities[split].astype(float), n_bins=10)
         label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
         axes.plot(mean, share, marker=marker, color=colour, label=label)
@@ -408,7 +432,7 @@ def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: 
     palette = sns.color_palette("colorblind")
     for row, (metric, label) in zip(axes, (("accuracy", "accuracy at ½"), ("auroc", "AUROC")), strict=True):
         for panel, (name, corruption) in zip(row, CORRUPTIONS.items(), strict=True):
-            for (detector, curves), marker, colour in zip(scores.items(), "osD^vPX", palette, strict=False):
+            for (detector, curves), marker, colour in zip(scores.items(), cycle(_SERIES), cycle(palette), strict=False):
                 values = [unchanged[detector][metric], *curves[name][metric]]
                 panel.plot(values, marker=marker, markersize=5, color=colour, label=detector)
             panel.axhline(0.5, color="0.6", linestyle=":")
@@ -456,7 +480,7 @@ def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Seq
     """Plot each detector's accuracy for every object class, from which images (N,) it gets right."""
     figure, axes = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
     palette = sns.color_palette("colorblind")
-    for (name, correct), marker, colour in zip(right.items(), "osD^vPX", palette, strict=False):
+    for (name, correct), marker, colour in zip(right.items(), cycle(_SERIES), cycle(palette), strict=False):
         accuracy = [correct[classes == klass].mean() for klass in range(len(class_names))]
         axes.plot(accuracy, marker=marker, linestyle="none", color=colour, label=name)
     axes.set_xticks(range(len(class_names)), class_names, rotation=20)

@@ -7,19 +7,9 @@ import numpy as np
 import pandas as pd
 
 from cifake_utils import evaluation, records
-from cifake_utils.experiments import EXPERIMENTS
+from cifake_utils.catalogue import EXPERIMENTS, of_the_paper
 from cifake_utils.lessons.tables import Table
 from cifake_utils.support.files import replacing
-
-# Test accuracies the paper gives for its five models.
-PAPER = {
-    "resnet50_scratch": 0.7149,
-    "resnet50_transfer": 0.8123,
-    "resnet50_fractal": 0.8381,
-    "resnet50_fractal_loss": 0.8475,
-    "resnet50_rotation": 0.9591,
-}
-
 
 SCORES = ["accuracy", "f1_fake", "auroc", "ece"]
 HEADINGS = {"f1_fake": "F1 (FAKE)", "auroc": "AUROC", "ece": "ECE"}  # of the columns whose names are no words
@@ -63,7 +53,7 @@ def reference_scores(names: Sequence[str]) -> pd.DataFrame:
     rows = []
     for name in names:
         runs = records.references(name)
-        row = {"experiment": name, "paper": PAPER.get(name), "seeds": len(runs) or None}
+        row = {"experiment": name, "paper": of_the_paper().get(name), "seeds": len(runs) or None}
         rows.append(row | (_scores(runs) if runs else {}))
     frame = pd.DataFrame(rows, columns=["experiment", "paper", *SCORES, "low", "high", "seeds"])
     frame["interval"] = _intervals(frame)
@@ -102,10 +92,10 @@ def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, 
 
     Both are empty where the data are not CIFAKE: those numbers are about CIFAKE alone.
     """
-    names = dict.fromkeys(run.model for run in runs if run.data == "CIFAKE")
+    names = dict.fromkeys(run.experiment for run in runs if run.data == "CIFAKE")
     measured = {name: records.references(name) for name in names}
     reference = {name: _scores(found)["accuracy"] for name, found in measured.items() if found}
-    return reference, {name: PAPER[name] for name in names if name in PAPER}
+    return reference, {name: value for name, value in of_the_paper().items() if name in names}
 
 
 def own_scores(runs: Sequence[records.Record]) -> pd.DataFrame:
@@ -126,10 +116,10 @@ def own_scores(runs: Sequence[records.Record]) -> pd.DataFrame:
             "test_images": len(run.labels["test"]),
             **_scores([run]),
             "seconds": round(sum(run.seconds.values()), 1),
-            "reference": reference.get(run.model),
-            "paper": paper.get(run.model),
+            "reference": reference.get(run.experiment),
+            "paper": paper.get(run.experiment),
         }
-        for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.model), run.seed))
+        for run in sorted(runs, key=lambda run: (list(EXPERIMENTS).index(run.experiment), run.seed))
     ]
     return pd.DataFrame(rows, columns=None if rows else ["run"])
 

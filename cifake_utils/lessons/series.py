@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from cifake_utils import CifakeError, data, experiments, needs, profiles, records
+from cifake_utils import CifakeError, catalogue, data, experiments, needs, profiles, records
 from cifake_utils.lessons import plots, results
 from cifake_utils.support.files import replacing, writable
 from cifake_utils.support.strict import use_strict_environment
@@ -54,7 +54,7 @@ def run_and_report() -> None:
     print(f"\n{results.own(runs)}\n")
     if runs:
         reference, paper = results.beside(runs)
-        seeds = {name: [record for record in runs if record.model == name] for name in experiments.EXPERIMENTS}
+        seeds = {name: [record for record in runs if record.experiment == name] for name in catalogue.EXPERIMENTS}
         seeds = {name: found for name, found in seeds.items() if found}
         figure = plots.comparison(seeds, results.title(runs[0]), paper, reference)
         with replacing(profile.runs / "results.png") as partial:
@@ -160,6 +160,6 @@ def store() -> None:
         use_strict_environment(os.environ, Path(runs))
         run(NOTEBOOKS)
         picture = plots.overview(
-            data.load(), records.reference("resnet50_transfer"), results.PAPER["resnet50_transfer"]
+            data.load(), records.reference("resnet50_transfer"), catalogue.EXPERIMENTS["resnet50_transfer"].paper
         )
         picture.savefig(NOTEBOOKS / "overview.png", dpi=110, metadata={"Software": None})
