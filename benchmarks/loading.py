@@ -26,8 +26,8 @@ def digest(parts: dict[str, tuple[list[str], torch.Tensor]]) -> str:
     return total.hexdigest()
 
 
-def ours(folder: Path, runs: Path, counts: Counts) -> dict:
-    with source(folder, runs, counts):
+def ours(folder: Path, runs: Path) -> dict:
+    with source(folder, runs):
         start = time.perf_counter()
         cifake = data.load(PROFILE)
         result = {"seconds": time.perf_counter() - start, "peak": memory("VmHWM")}
@@ -53,16 +53,16 @@ def usual(folder: Path, workers: int) -> dict:
 
 def measure(counts: Counts | None = None, repeats: int = 3) -> dict:
     """Measure every way; all must end with the same pixels. Reading from the cache is repeated, decoding done once."""
-    sources = {} if counts else {"as downloaded": data.find()}
-    counts = counts or data.OFFICIAL_COUNTS
+    sources = {} if counts else {"as downloaded": data.CIFAKE.folder()}
+    counts = counts or data.CIFAKE.totals
     ways = {}
     with tempfile.TemporaryDirectory() as box:
         tree = Path(box) / "tree"
         write_tree(tree, counts)
         for name, folder in {"Kaggle tree": tree, **sources}.items():
             runs = Path(box) / name
-            ways[f"{name}, first time"] = alone(ours, folder, runs, counts)
-            again = [alone(ours, folder, runs, counts) for _ in range(repeats)]
+            ways[f"{name}, first time"] = alone(ours, folder, runs)
+            again = [alone(ours, folder, runs) for _ in range(repeats)]
             middle = {key: median(run[key] for run in again) for key in ("seconds", "peak")}
             ways[f"{name}, from the cache"] = again[0] | middle
         ways["ImageFolder"] = alone(usual, tree, 0)

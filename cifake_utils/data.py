@@ -1,6 +1,9 @@
-"""CIFAKE: find it, download it, check it, split it; every split ends as one uint8 tensor.
+"""Data sets of photographs and rendered images: find, check and split them; every split ends as one uint8 tensor.
 
-Sources: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic
+A data set is one `DataSet` in `DATA_SETS`: `CIFAKE`, the embedded `SAMPLE`, and whatever is declared beside them. A
+profile names the one that it uses.
+
+Sources of CIFAKE: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic
 Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
 """
 
@@ -10,8 +13,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,22 +35,21 @@ from cifake_utils.support.fingerprint import content_hash, recipe_hash
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")
 SIZE = 32
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PARTS = ("train", "test")  # of a source; validation images are cut from train where it has no ``val`` of its own
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # CIFAR-10's
 UNKNOWN_CLASS = -1
-OFFICIAL_COUNTS = {"train": 100_000, "test": 20_000}
+MOST_CLASSES = 10_000  # a class number in a file name has four digits at most
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
 SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
-MANIFEST_HASH = "60799d205ba03c76"  # of the splits of all of CIFAKE that the reference results were measured on
 
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
 REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the mirror's commit: what comes later is not fetched
 KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
-WAYS_TO_CIFAKE = (
-    "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
-    "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, test*.parquet), "
-    "or use the embedded data with CIFAKE_PROFILE=sample."
-)
+
+
+class SourceError(CifakeError):
+    """The folder of a data set does not hold what it should. `DataSet.advised` adds what the reader can do."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class ImageSet:
     labels : torch.Tensor
         int64, shape (N,); REAL = 0, FAKE = 1.
     classes : torch.Tensor
-        int64, shape (N,); object class 0-9, or -1 where the source has no names.
+        int64, shape (N,); the number of the object class, from 0, or -1 where a file's name carries none.
     names : list of str
         ``"FAKE/0 (10).jpg"``: label folder and file name.
     """
@@ -88,9 +90,9 @@ class Cifake:
     ----------
     train, val, test : ImageSet
     class_names : tuple of str
-        Names of the ten object classes (of the ten photographs, for the sample).
+        Names of the object classes (of the ten photographs, for the sample).
     source : str
-        ``"CIFAKE"`` or ``"sample"``.
+        Name of the `DataSet`, such as ``"CIFAKE"``.
     hash : str
         16 hexadecimal digits over names, labels and pixels of every split: equal hash, equal data.
     """
@@ -115,7 +117,78 @@ class Entry(NamedTuple):
     content: bytes | str
 
 
-# --- finding ---------------------------------------------------------------------------------------------
+# --- data sets -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All that the package knows about one data set: declare it, put it into `DATA_SETS`, and name it in a profile.
+
+    The images lie in a folder, either as a tree (``train/REAL``, ``train/FAKE``, ``test/REAL``, ``test/FAKE``, and
+    ``val`` where there is one) or as parquet shards (``train*.parquet``, ``test*.parquet``). Each is a 32×32 RGB image.
+    A file's name may carry its object class, as in CIFAKE: ``0000.jpg`` is of class 1, ``0000 (2).jpg`` of class 2.
+
+    Attributes
+    ----------
+    name : str
+        What profiles and records call it.
+    title : str
+        What figures and tables call it.
+    class_names : tuple of str
+        Names of the object classes, in the order of their numbers.
+    locate : callable
+        Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may make the images first.
+    limits : str
+        What the probabilities of a model that was trained on it can't say. `prediction` shows it.
+    advice : str
+        What a reader can do whose folder is missing or incomplete. It ends errors about the folder.
+    counts : dict of str to int, optional
+        Images of each label and object class in ``train`` and in ``test``. None: whatever is there is taken.
+    manifest_hash : str, optional
+        `manifest_hash` of the splits that reference results were measured on. None: there are no such results.
+    """
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    locate: Callable[[], Path]
+    limits: str
+    advice: str
+    counts: dict[str, int] | None = None
+    manifest_hash: str | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """All images by part; empty where `counts` is None."""
+        kinds = len(LABELS) * len(self.class_names)
+        return {part: count * kinds for part, count in (self.counts or {}).items()}
+
+    def folder(self) -> Path:
+        """Return the folder with the images; a `CifakeError` where there is none."""
+        with self.advised():
+            return self.locate()
+
+    @contextmanager
+    def advised(self) -> Iterator[None]:
+        """Add `advice` to an error about the folder."""
+        try:
+            yield
+        except SourceError as error:
+            raise CifakeError(f"{error} {self.advice}") from None
+
+
+def folder_of(variable: str, default: Path | None = None) -> Path:
+    """Return the folder that an environment variable names, ``default`` where it names none.
+
+    Raises `SourceError` where there is no such folder.
+    """
+    folder = profiles.folder_from(variable) or default
+    if folder is None:
+        raise SourceError(f"{variable} is not set. Expected the folder that holds the images.")
+    if not folder.is_dir():
+        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
+        raise SourceError(f"There are no images at {folder}: {what}.{_meant(folder)}")
+    return folder
 
 
 def download_folder() -> Path:
@@ -123,27 +196,62 @@ def download_folder() -> Path:
     return profiles.runs_folder() / "cifake"
 
 
-def find() -> Path:
-    """Return the folder that holds CIFAKE: ``CIFAKE_DATA``, else what `fetch` downloaded."""
-    folder = profiles.folder_from("CIFAKE_DATA") or download_folder()
-    if not folder.is_dir():
-        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
-        raise CifakeError(f"There is no CIFAKE at {folder}: {what}.{_meant(folder)} {WAYS_TO_CIFAKE}")
-    return folder
+CIFAKE = DataSet(
+    name="CIFAKE",
+    title="CIFAKE",
+    class_names=CLASS_NAMES,
+    locate=lambda: folder_of("CIFAKE_DATA", default=download_folder()),
+    limits=(
+        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
+        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
+    ),
+    advice=(
+        "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
+        "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, "
+        "test*.parquet), or use the embedded data with CIFAKE_PROFILE=sample."
+    ),
+    counts={"train": 5_000, "test": 1_000},
+    manifest_hash="60799d205ba03c76",
+)
+SAMPLE = DataSet(
+    name="sample",
+    title="Embedded sample, NOT CIFAKE",
+    class_names=sample.PHOTOGRAPHS,
+    locate=sample.build,
+    limits=(
+        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
+        "of any other image its number says nothing."
+    ),
+    advice="The sample is made by this package. Delete that folder, and the next run makes it again.",
+)
+DATA_SETS = {data_set.name: data_set for data_set in (CIFAKE, SAMPLE)}
+
+
+def data_set(name: str) -> DataSet:
+    """Return the data set called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    if name not in DATA_SETS:
+        raise CifakeError(
+            f"There is no data set {name!r}. Expected one of: {', '.join(DATA_SETS)}. Declare it as a `DataSet` in "
+            "cifake_utils/data.py, or name another one."
+        )
+    return DATA_SETS[name]
+
+
+# --- finding ---------------------------------------------------------------------------------------------
 
 
 def _meant(folder: Path) -> str:
-    """Return a sentence that names the folder with CIFAKE up to two levels above this one or one below, if any."""
+    """Return a sentence that names the folder with images up to two levels above this one or one below, if any."""
     for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
-        if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in OFFICIAL_COUNTS):
-            return f" CIFAKE is in {place}: set CIFAKE_DATA to that folder."
+        if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in PARTS):
+            return f" There are images in {place}: use that folder."
     return ""
 
 
 def entries(folder: Path) -> dict[str, list[Entry]]:
-    """List what a folder holds, by official part (``train``, ``test``, and ``val`` where there is one).
+    """List what a folder holds, by part (``train``, ``test``, and ``val`` where there is one).
 
-    Entries are sorted by name. Raises `CifakeError` for a folder that is neither a Kaggle tree nor parquet
+    Entries are sorted by name. Raises `SourceError` for a folder that is neither a Kaggle tree nor parquet
     shards, for an empty label folder, a half-finished download, shards that can't be read or hold other columns,
     and labels whose meaning can't be known.
     """
@@ -155,7 +263,7 @@ def entries(folder: Path) -> dict[str, list[Entry]]:
 
 
 def _is_tree(folder: Path) -> bool:
-    return any((folder / part / label).is_dir() for part in OFFICIAL_COUNTS for label in LABELS)
+    return any((folder / part / label).is_dir() for part in PARTS for label in LABELS)
 
 
 def _tree_parts(folder: Path) -> list[str]:
@@ -167,15 +275,14 @@ def _tree_entries(folder: Path) -> list[Entry]:
     for label in LABELS:
         files, odd = _listed(folder / label)
         if odd:
-            raise CifakeError(
-                f"The folder {folder / label} holds {len(odd)} things that can't be images of CIFAKE, such as "
+            raise SourceError(
+                f"The folder {folder / label} holds {len(odd)} things that can't be images, such as "
                 f"{', '.join(odd[:3])}. Expected nothing but image files there. Remove the rest or move it elsewhere."
             )
         if not files:
             state = "empty" if (folder / label).is_dir() else "missing"
-            raise CifakeError(
-                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} "
-                f"part. {WAYS_TO_CIFAKE}"
+            raise SourceError(
+                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} part."
             )
         paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
         found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
@@ -213,19 +320,19 @@ def _shards(folder: Path) -> dict[str, list[Path]]:
     every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
     leftover = next((f" (there is {path.name})" for path in _leftovers(folder)), "")
     shards = {}
-    for part in OFFICIAL_COUNTS:
+    for part in PARTS:
         found = [path for path in every if path.name.startswith(part) or path.parent.name == part]
         numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
         wanted = max((int(match[2]) for match in numbered), default=1)
         there = len({int(match[1]) for match in numbered}) if numbered else len(found)
         if there < wanted and (found or leftover):
-            raise CifakeError(
+            raise SourceError(
                 f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
-                f"download{leftover}. Run `python -m cifake_utils data fetch`, which fills {download_folder()}: shards "
-                "that have arrived whole stay, one that was cut off is started again."
+                f"download{leftover}. When you download it again, shards that have arrived whole stay, and one that "
+                "was cut off is started again."
             )
         if not found:
-            raise CifakeError(f"{folder} holds no images of the {part} part.{_meant(folder)} {WAYS_TO_CIFAKE}")
+            raise SourceError(f"{folder} holds no images of the {part} part.{_meant(folder)}")
         shards[part] = found
     return shards
 
@@ -239,7 +346,7 @@ def _parquet_entries(shards: list[Path]) -> list[Entry]:
     found = sorted(entry for shard in shards for entry in _shard_entries(shard))
     for one, other in pairwise(found):
         if one.name == other.name:
-            raise CifakeError(
+            raise SourceError(
                 f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected: every image once. "
                 "Remove the shard that is there twice."
             )
@@ -254,23 +361,20 @@ def _shard_entries(shard: Path) -> list[Entry]:
         images, labels = table["image"].combine_chunks(), table["label"].to_pylist()
         contents, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CifakeError(
-            f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and run "
-            "`python -m cifake_utils data fetch` again."
+        raise SourceError(
+            f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and download it "
+            "again."
         ) from None
     if not labels:
-        raise CifakeError(
-            f"The parquet file {shard} holds no images, not one row. Delete it and run "
-            "`python -m cifake_utils data fetch` again."
-        )
+        raise SourceError(f"The parquet file {shard} holds no images, not one row. Delete it and download it again.")
     label_names = _label_names(table.schema)
     found = []
     for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
         path = path or ""
         if not path.isprintable():
-            raise CifakeError(
+            raise SourceError(
                 f"The image in row {row} of {shard} has a name with characters that can't be printed: {path!r}. "
-                f"Expected a path like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
+                "Expected a path like REAL/0000.jpg."
             )
         origin = f"{shard}, row {row}" + (f" ({path})" if path else "")
         claims = {label_names[label]} if label_names and label in range(len(label_names)) else set()
@@ -282,26 +386,26 @@ def _shard_entries(shard: Path) -> list[Entry]:
                 if claims
                 else "neither a class name nor a folder says REAL or FAKE"
             )
-            raise CifakeError(
+            raise SourceError(
                 f"{origin} has the label {label}, but whether that is REAL or FAKE is not known: {what}. "
                 "A shard needs class names REAL and FAKE in its `huggingface` metadata, or image paths like "
-                f"REAL/0000.jpg. {WAYS_TO_CIFAKE}"
+                "REAL/0000.jpg."
             )
         found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
     return found
 
 
 def _check_columns(shard: Path, schema: pa.Schema) -> None:
-    """Raise a `CifakeError` unless a shard has one column of encoded images with their paths and one of labels."""
+    """Raise a `SourceError` unless a shard has one column of encoded images with their paths and one of labels."""
     if not all(schema.names.count(name) == 1 for name in ("image", "label")):
         found = f"has the columns {', '.join(schema.names)}"
     elif not (_holds_files(schema.field("image").type) and pa.types.is_integer(schema.field("label").type)):
         found = f"has an image of type {schema.field('image').type} and a label of type {schema.field('label').type}"
     else:
         return
-    raise CifakeError(
+    raise SourceError(
         f"The parquet file {shard} {found}. Expected: image, a struct of bytes (binary) and path (string), and label, "
-        f"an integer. {WAYS_TO_CIFAKE}"
+        "an integer."
     )
 
 
@@ -331,12 +435,9 @@ def label_of(name: str) -> int:
 
 
 def class_of(name: str) -> int:
-    """Return the object class that a CIFAKE file name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
-    match = re.fullmatch(r"\d+(?: \((\d+)\))?\.\w+", name.partition("/")[2])
-    if not match:
-        return UNKNOWN_CLASS
-    number = int(match[1] or 1) - 1
-    return number if number in range(len(CLASS_NAMES)) else UNKNOWN_CLASS
+    """Return the object class that a file's name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
+    match = re.fullmatch(r"\d+(?: \(([1-9]\d{0,3})\))?\.\w+", name.partition("/")[2])
+    return int(match[1] or 1) - 1 if match else UNKNOWN_CLASS
 
 
 def open_image(content: bytes | str) -> Image.Image:
@@ -382,9 +483,9 @@ def _read(found: list[Entry], part: str) -> ImageSet:
     pixels = np.empty((len(found), SIZE, SIZE, 3), np.uint8)
     for row, (entry, result) in enumerate(zip(found, _decoded(found, f"decoding {part}"), strict=True)):
         if isinstance(result, str):
-            raise CifakeError(
-                f"{entry.origin} {result}. Nothing was loaded. Replace the file (`python -m cifake_utils data "
-                "fetch` downloads CIFAKE), and see all such files with `python -m cifake_utils data verify`."
+            raise SourceError(
+                f"{entry.origin} {result}. Nothing was loaded. Replace the file; `python -m cifake_utils data verify` "
+                "lists all such files."
             )
         pixels[row] = result
     return _image_set(found, pixels)
@@ -404,7 +505,7 @@ def _image_set(found: list[Entry], pixels: np.ndarray) -> ImageSet:
 
 
 def _strata(images: ImageSet) -> np.ndarray:
-    return (images.labels * 100 + images.classes).numpy()
+    return (images.labels * (MOST_CLASSES + 1) + images.classes).numpy()
 
 
 def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
@@ -418,8 +519,8 @@ def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
         raise CifakeError(
             f"{len(images):,} images of {len(kinds)} kinds (label and object class) can't be divided so that both "
             f"parts have images of every kind ({error}). The rarest kind is that of {example}. Expected more images of "
-            "each kind, with names like REAL/0000.jpg, REAL/0000 (2).jpg, … (10); "
-            "`python -m cifake_utils data verify` lists what differs from CIFAKE."
+            "each kind, with names like REAL/0000.jpg, REAL/0000 (2).jpg, …; "
+            "`python -m cifake_utils data verify` lists what differs from the data set's own counts."
         ) from None
     return [np.sort(rows) for rows in parts]
 
@@ -496,11 +597,11 @@ def _load_cache(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], st
     return splits, metadata["hash"]
 
 
-def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) -> tuple[dict[str, ImageSet], str]:
+def _splits(source: Path, sizes: tuple[int, int, int] | None, declared: DataSet) -> tuple[dict[str, ImageSet], str]:
     """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
     recipe = _cache_recipe(source, sizes)
     if (kept := _load_cache(recipe)) is None:
-        whole = _splits(source, None, official)[0] if sizes else None
+        whole = _splits(source, None, declared)[0] if sizes else None
         cache = _cache_file(recipe).parent
         with locked(cache / "images.lock"):  # a second process waits here and then finds them
             if (kept := _load_cache(recipe, say=True)) is None:
@@ -508,29 +609,32 @@ def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) ->
                 if sizes:
                     made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
                 else:
-                    made = _decoded_splits(source, official)
+                    made = _decoded_splits(source, declared)
                 _save_cache(recipe, made)
                 kept = _load_cache(recipe)
     return kept
 
 
-def _decoded_splits(source: Path, official: bool) -> dict[str, ImageSet]:
+def _decoded_splits(source: Path, declared: DataSet) -> dict[str, ImageSet]:
     found = entries(source)
-    for part, wanted in (OFFICIAL_COUNTS if official else {}).items():
+    for part, wanted in declared.totals.items():
         if len(found[part]) != wanted:
-            raise CifakeError(
-                f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
-                "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
-                "`python -m cifake_utils data fetch` downloads CIFAKE."
+            raise SourceError(
+                f"The {part} part in {source} has {len(found[part]):,} images, that of {declared.name} has {wanted:,}. "
+                "Is the download half-finished? `python -m cifake_utils data verify` lists what is missing or too much."
             )
-    parts = {part: _read(items, part) for part, items in found.items()}
+    return _three_splits({part: _read(items, part) for part, items in found.items()})
+
+
+def _three_splits(parts: dict[str, ImageSet]) -> dict[str, ImageSet]:
+    """Return train, validation and test images of the parts of a source."""
     train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
     return {"train": train, "val": val, "test": parts["test"]}
 
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
     """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
-    return sample.build() if profiles.resolve(profile).data == "sample" else find()
+    return data_set(profiles.resolve(profile).data).folder()
 
 
 _told: set[str] = set()  # hashes of what `load` has compared with the published one already
@@ -539,8 +643,8 @@ _told: set[str] = set()  # hashes of what `load` has compared with the published
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
     """Return train, validation and test images of a profile (the active one where none is given).
 
-    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. All of
-    CIFAKE is compared with the published manifest hash; a line says so, once in a process, where it is another.
+    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. A whole
+    data set that has a manifest hash is compared with it. Where it differs, a line says so, once in a process.
 
     Raises
     ------
@@ -548,19 +652,36 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.resolve(profile)
-    splits, digest = _splits(source_folder(profile), profile.sizes, official=profile.data != "sample")
-    if profile.data != "sample" and not profile.sizes and digest not in _told:
+    declared = data_set(profile.data)
+    with declared.advised():
+        splits, digest = _splits(declared.folder(), profile.sizes, declared)
+        _check_classes(splits, declared)
+    if not profile.sizes and digest not in _told:
         _told.add(digest)
-        for line in _not_published(digest):
+        for line in _not_published(digest, declared):
             profile.accelerator().print(line)  # one process of several
-    class_names = sample.PHOTOGRAPHS if profile.data == "sample" else CLASS_NAMES
-    return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
+    return Cifake(**splits, class_names=tuple(declared.class_names), source=declared.name, hash=digest)
+
+
+def _check_classes(splits: dict[str, ImageSet], declared: DataSet) -> None:
+    """Raise a `SourceError` where an image is of an object class that has no name."""
+    for name, images in splits.items():
+        last = int(images.classes.max())
+        if last >= len(declared.class_names):
+            example = images.names[images.classes.tolist().index(last)]
+            raise SourceError(
+                f"The file {example} of the {name} split is of object class number {last + 1}, by its name, and "
+                f"{declared.name} has {len(declared.class_names)} object classes. Rename the file, or add the class "
+                "to the data set's class names."
+            )
 
 
 def load_hash(profile: str | profiles.Profile | None = None) -> str:
     """Return the hash of what `load` returns, without reading the images where they are kept already."""
     profile = profiles.resolve(profile)
-    path = _cache_file(_cache_recipe(source_folder(profile), profile.sizes))
+    declared = data_set(profile.data)
+    with declared.advised():
+        path = _cache_file(_cache_recipe(declared.folder(), profile.sizes))
     return verified.load_metadata(path).get("hash") or load(profile).hash
 
 
@@ -578,7 +699,8 @@ def fetch(source: str = "huggingface") -> Path:
         raise CifakeError(f"There is no source {source!r} of CIFAKE. Choose one of: {', '.join(DOWNLOADS)}.")
     folder = writable(download_folder())
     try:
-        DOWNLOADS[source](folder)
+        with CIFAKE.advised():
+            DOWNLOADS[source](folder)
     except CifakeError:
         raise
     except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
@@ -589,7 +711,7 @@ def fetch(source: str = "huggingface") -> Path:
         raise CifakeError(
             f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). {kept} "
             f"Run the same command again, or `python -m cifake_utils data fetch --source {other}`. "
-            f"{WAYS_TO_CIFAKE}"
+            f"{CIFAKE.advice}"
         ) from error
     return folder
 
@@ -605,7 +727,7 @@ def _from_hugging_face(folder: Path) -> None:
         print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
         huggingface_hub.snapshot_download(HUGGING_FACE, **options)
     _shards(folder)  # without a network, snapshot_download is content with whatever is there
-    for name in (*OFFICIAL_COUNTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
+    for name in (*PARTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
         shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in _leftovers(folder):
         with suppress(OSError):
@@ -633,14 +755,16 @@ def _from_kaggle(folder: Path) -> None:
 DOWNLOADS = {"huggingface": _from_hugging_face, "kaggle": _from_kaggle}
 
 
-def verify(folder: Path) -> list[str]:
-    """Return what is wrong with CIFAKE in ``folder``, a line a finding; an empty list: all is well.
+def verify(folder: Path, declared: DataSet = CIFAKE) -> list[str]:
+    """Return what is wrong with a data set in ``folder``, a line a finding; an empty list: all is well.
 
     Findings are files that are no 32×32 RGB image, counts per part, label and object class that differ from the
-    published ones, and, where there is none of these, images that are not those of the reference results.
+    declared ones, and, where there is none of these, images that are not those of the reference results.
     """
     problems, parts = [], {}
-    for part, items in entries(folder).items():
+    with declared.advised():
+        found = entries(folder)
+    for part, items in found.items():
         pixels = np.zeros((len(items), SIZE, SIZE, 3), np.uint8)
         for row, (entry, result) in enumerate(zip(items, _decoded(items, f"checking {part}"), strict=True)):
             if isinstance(result, str):
@@ -648,20 +772,30 @@ def verify(folder: Path) -> list[str]:
             else:
                 pixels[row] = result
         parts[part] = _image_set(items, pixels)
-        problems += _wrong_counts(part, parts[part])
-    return problems or _not_published(manifest_hash([*split(parts["train"]), parts["test"]]))
+        problems += _wrong_counts(part, parts[part], declared)
+    if problems or not declared.manifest_hash:
+        return problems
+    return _not_published(manifest_hash(_three_splits(parts).values()), declared)
 
 
-def _wrong_counts(part: str, images: ImageSet) -> list[str]:
-    problems = []
-    share = OFFICIAL_COUNTS.get(part, 0) // 20
+def _wrong_counts(part: str, images: ImageSet, declared: DataSet) -> list[str]:
     counts = Counter(zip(images.labels.tolist(), images.classes.tolist(), strict=True))
-    named = sum(count for (_, klass), count in counts.items() if klass != UNKNOWN_CLASS)
+    classes = {klass for _, klass in counts} - {UNKNOWN_CLASS}
+    problems = [
+        f"{part}: {counts[label, klass]:,} {label_name} images of object class number {klass + 1}, which has no name"
+        for label, label_name in enumerate(LABELS)
+        for klass in sorted(classes - set(range(len(declared.class_names))))
+        if counts[label, klass]
+    ]
+    if declared.counts is None:
+        return problems
+    share = declared.counts.get(part, 0)
+    wanted = share * len(declared.class_names)
     for label, label_name in enumerate(LABELS):
         total = sum(count for (of, _), count in counts.items() if of == label)
-        if total != share * 10:
-            problems.append(f"{part}: {total:,} {label_name} images, expected {share * 10:,}")
-        for klass, class_name in enumerate(CLASS_NAMES if named else ()):
+        if total != wanted:
+            problems.append(f"{part}: {total:,} {label_name} images, expected {wanted:,}")
+        for klass, class_name in enumerate(declared.class_names if classes else ()):
             if counts[label, klass] != share:
                 problems.append(
                     f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, expected {share:,}"
@@ -669,14 +803,14 @@ def _wrong_counts(part: str, images: ImageSet) -> list[str]:
     return problems
 
 
-def _not_published(digest: str) -> list[str]:
-    """Return a line that says so where a hash of all of CIFAKE is not that of the reference results."""
-    if digest == MANIFEST_HASH:
+def _not_published(digest: str, declared: DataSet) -> list[str]:
+    """Return a line that says so where a hash of a whole data set is not that of the reference results."""
+    if declared.manifest_hash in (None, digest):
         return []
     return [
-        f"This CIFAKE is not the one that the reference results were measured on: its manifest hash is {digest}, "
-        f"theirs {MANIFEST_HASH}. Its file names or its pixels differ, so scores on it "
-        "can't be compared exactly with those results."
+        f"This {declared.name} is not the one that the reference results were measured on: its manifest hash is "
+        f"{digest}, theirs {declared.manifest_hash}. Its file names or its pixels differ, so scores on it can't be "
+        "compared exactly with those results."
     ]
 
 

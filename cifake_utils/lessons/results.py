@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifake_utils import evaluation, records
+from cifake_utils import data, evaluation, records
 from cifake_utils.experiments import EXPERIMENTS
 from cifake_utils.support.files import replacing
 
@@ -81,8 +81,7 @@ def own(runs: Sequence[records.Record]) -> str:
 
 def title(run: records.Record) -> str:
     """Return which images the numbers of a reader's run are of."""
-    images = f"{len(run.labels['test']):,} test images, profile {run.profile}"
-    return f"CIFAKE, {images}" if run.data == "CIFAKE" else f"Embedded sample, NOT CIFAKE: {images}"
+    return f"{data.data_set(run.data).title}, {len(run.labels['test']):,} test images, profile {run.profile}"
 
 
 def write_csv(runs: Sequence[records.Record], path: Path) -> None:
