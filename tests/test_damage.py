@@ -195,21 +195,27 @@ def test_tiles_and_decoded_images_are_made_anew(few_tiles, capsys):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "read"),
-    [
-        (weights, "OFFLINE", weights.load_offline),
-        (sample, "ASSET", sample.build),
-        (robustness, "GAN_SAMPLES", robustness.gan_samples),
-    ],
+    ("module", "name", "read"), [(weights, "OFFLINE", weights.load_offline), (sample, "ASSET", sample.build)]
 )
 def test_embedded_files_are_named(tmp_path, runs, monkeypatch, module, name, read):
     original = getattr(module, name)
-    copied = tmp_path / original.name
-    shutil.copy(original.parent / "SHA256SUMS", tmp_path)
-    monkeypatch.setattr(module, name, copied)
-    monkeypatch.setattr(verified, "PACKAGE", tmp_path)
+    monkeypatch.setattr(module, name, tmp_path / original.name)
+    check_damage_is_named(original, tmp_path, monkeypatch, read)
+
+
+@pytest.mark.parametrize("name", robustness.GENERATORS)
+def test_images_of_generators_are_named(tmp_path, monkeypatch, name):
+    original = robustness.GENERATORS[name]
+    copied = dataclasses.replace(original, file=tmp_path / original.file.name)
+    check_damage_is_named(original.file, tmp_path, monkeypatch, copied.samples)
+
+
+def check_damage_is_named(original, folder, monkeypatch, read):
+    """Damage a copy in ``folder`` of a file that the package ships in every way: what reads it names it."""
+    shutil.copy(original.parent / verified.SUMS, folder)
+    monkeypatch.setattr(verified, "PACKAGE", folder)
     for damage in DAMAGE.values():
-        copied.write_bytes(damage(original.read_bytes()))
+        (folder / original.name).write_bytes(damage(original.read_bytes()))
         with pytest.raises(CifakeError, match=rf"{original.name} can.t be used.*Install the package again"):
             read()
 
