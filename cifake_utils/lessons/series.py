@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from cifake_utils import CifakeError, data, experiments, needs, profiles, records
-from cifake_utils.lessons import plots, results
+from cifake_utils.lessons import navigation, plots, results
 from cifake_utils.support.files import replacing, writable
 from cifake_utils.support.strict import use_strict_environment
 
@@ -102,27 +102,30 @@ def run(folder: Path) -> dict[str, float]:
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop from a notebook, in place, what differs from run to run or from machine to machine."""
-    widgets = notebook.metadata.get("widgets")
+    """Drop from a notebook, in place, what differs from run to run or from machine to machine.
+
+    ``metadata.cifake``, which says what tests must know of the lesson, stays.
+    """
+    kept = {key: notebook.metadata[key] for key in ("cifake", "widgets") if key in notebook.metadata}
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
+        | kept
     )
-    if widgets:
-        notebook.metadata.widgets = widgets
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
 
 
 def store() -> None:
-    """Regenerate what is stored in ``notebooks/``: every output, and the README's picture.
+    """Regenerate what is stored in ``notebooks/``: links between lessons, every output, and the README's picture.
 
     In the strict environment, with fresh caches.
     """
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))
+        navigation.write(NOTEBOOKS)
         run(NOTEBOOKS)
         picture = plots.overview(
             data.load(), records.reference("resnet50_transfer"), results.PAPER["resnet50_transfer"]
