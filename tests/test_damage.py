@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cifake_utils import (
     CifakeError,
@@ -25,6 +24,7 @@ from cifake_utils import (
 )
 from cifake_utils.lessons import comparison, robustness
 from cifake_utils.support import fingerprint, verified
+from tests.small import Narrow, cifake
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
 
@@ -44,34 +44,12 @@ DAMAGE = {
 }
 
 
-class Narrow(nn.Module):
-    """Stands in for ResNet50: maps of the right shapes from a small convolution."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolve, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-
-    def forward(self, images, last="layer4"):
-        maps = self.norm(self.convolve(images)).relu()
-        sides = {"stem": 16, "layer1": 8, "layer4": 1}
-        return {
-            stage: nn.functional.adaptive_avg_pool2d(maps, side).repeat(1, models.CHANNELS[stage] // 8, 1, 1)
-            for stage, side in sides.items()
-        }
-
-    def folded(self):
-        return self
-
-
 @pytest.fixture
 def small(runs, monkeypatch):
     """Data, weights and a backbone with which a run takes milliseconds."""
-    images = torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    images = data.ImageSet(images, torch.arange(24) % 2, torch.zeros(24, dtype=torch.long), [str(n) for n in range(24)])
-    cifake = data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
-    monkeypatch.setattr(data, "load", lambda profile=None: cifake)
-    monkeypatch.setattr(data, "load_hash", lambda profile=None: cifake.hash)
+    few = cifake(24)
+    monkeypatch.setattr(data, "load", lambda profile=None: few)
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: few.hash)
     monkeypatch.setattr(models, "starting_weights", lambda name, profile: weights.NONE)
     monkeypatch.setattr(models, "backbone", lambda start: loaded(Narrow(), start))
     monkeypatch.setattr(gc, "collect", lambda *_: 0)  # most of the time of so small a run
