@@ -15,7 +15,7 @@ from torchvision.transforms import PILToTensor
 
 from benchmarks.measuring import CORES, alone, memory
 from benchmarks.sources import PROFILE, Counts, source, write_tree
-from cifake_utils import data
+from cifake_utils import data, data_sets
 
 
 def digest(parts: dict[str, tuple[list[str], torch.Tensor]]) -> str:
@@ -53,8 +53,8 @@ def usual(folder: Path, workers: int) -> dict:
 
 def measure(counts: Counts | None = None, repeats: int = 3) -> dict:
     """Measure every way; all must end with the same pixels. Reading from the cache is repeated, decoding done once."""
-    sources = {} if counts else {"as downloaded": data.CIFAKE.folder()}
-    counts = counts or data.CIFAKE.totals
+    sources = {} if counts else {"as downloaded": data_sets.CIFAKE.folder()}
+    counts = counts or data_sets.CIFAKE.totals
     ways = {}
     with tempfile.TemporaryDirectory() as box:
         tree = Path(box) / "tree"

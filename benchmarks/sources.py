@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torchvision.datasets import ImageFolder
 
-from cifake_utils import data
+from cifake_utils import data, data_sets
 from cifake_utils.batches import epoch_seed
 from cifake_utils.profiles import Profile
 
-PART = replace(data.CIFAKE, name="part of CIFAKE", counts=None, manifest_hash=None)
-data.DATA_SETS[PART.name] = PART
+PART = replace(data_sets.CIFAKE, name="part of CIFAKE", counts=None, manifest_hash=None)
+data_sets.DATA_SETS[PART.name] = PART
 PROFILE = Profile("benchmarks", PART.name, None, "imagenet", 10, cpu=True)
 Counts = dict[str, int]
 
 
 def write_tree(folder: Path, counts: Counts) -> None:
     """Write so many randomly chosen images of CIFAKE into ``folder`` (``train``, ``test``; ``val`` out of train)."""
-    found, generator = data.entries(data.CIFAKE.folder()), np.random.default_rng(0)
+    found, generator = data.entries(data_sets.CIFAKE.folder()), np.random.default_rng(0)
     places = {"train": ["train", "val"], "test": ["test"]}
     for part, targets in places.items():
         rows = generator.permutation(len(found[part]))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles, records
+from cifake_utils import CifakeError, data, data_sets, experiments, prediction, profiles, records
 from cifake_utils.lessons import results
 from cifake_utils.support import filenames
 from cifake_utils.support.files import cannot_write, is_full
@@ -69,9 +69,9 @@ def run_data(action: str, source: str | None) -> int:
         cifake = data.load()
         print(f"{data.info(cifake)}\n{cifake.source}, manifest hash {cifake.hash}")
         return 0
-    declared = data.data_set(profiles.active().data)
-    if action == "fetch" or declared is data.SAMPLE:  # which nobody downloads, and which checks itself
-        declared = data.CIFAKE
+    declared = data_sets.get(profiles.active().data)
+    if action == "fetch" or declared is data_sets.SAMPLE:  # which nobody downloads, and which checks itself
+        declared = data_sets.CIFAKE
     folder = data.fetch(source) if action == "fetch" else declared.folder()
     problems = data.verify(folder, declared)
     published = ", and they are those of the reference results" if declared.manifest_hash else ""

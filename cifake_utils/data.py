@@ -1,44 +1,41 @@
-"""Data sets of photographs and rendered images: find, check and split them; every split ends as one uint8 tensor.
+"""The images of a data set: decoded, split, kept and checked. Every split ends as one uint8 tensor."""
 
-A data set is one `DataSet` in `DATA_SETS`: `CIFAKE`, the embedded `SAMPLE`, and whatever is declared beside them. A
-profile names the one that it uses.
-
-Sources of CIFAKE: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic
-Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
-"""
-
-import io
-import json
 import os
-import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
-from cifake_utils import CifakeError, profiles, sample
-from cifake_utils.support import filenames, progress, verified
+from cifake_utils import CifakeError, data_sets, profiles
+from cifake_utils.data_sets import CIFAKE, DataSet, download_folder
+from cifake_utils.sources import (
+    FAKE,
+    LABELS,
+    MOST_CLASSES,
+    PARTS,
+    REAL,
+    SIZE,
+    UNKNOWN_CLASS,
+    Entry,
+    SourceError,
+    class_of,
+    decoded,
+    entries,
+    is_tree,
+    label_of,
+    leftovers,
+    shards_of,
+)
+from cifake_utils.support import verified
 from cifake_utils.support.files import clear_leftovers, locked, writable
 from cifake_utils.support.fingerprint import content_hash, recipe_hash
 
-REAL, FAKE = 0, 1
-LABELS = ("REAL", "FAKE")
-SIZE = 32
-PARTS = ("train", "test")  # of a source; validation images are cut from train where it has no ``val`` of its own
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # CIFAR-10's
-UNKNOWN_CLASS = -1
-MOST_CLASSES = 10_000  # a class number in a file name has four digits at most
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
 SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
@@ -46,10 +43,6 @@ SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
 REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the mirror's commit: what comes later is not fetched
 KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
-
-
-class SourceError(CifakeError):
-    """The folder of a data set does not hold what it should. `DataSet.advised` adds what the reader can do."""
 
 
 @dataclass(frozen=True)
@@ -109,379 +102,9 @@ class Cifake:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-class Entry(NamedTuple):
-    """One encoded image of a source: its name, what an error message calls it, and its bytes or its file."""
-
-    name: str
-    origin: str
-    content: bytes | str
-
-
-# --- data sets -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """All that the package knows about one data set: declare it, put it into `DATA_SETS`, and name it in a profile.
-
-    The images lie in a folder, either as a tree (``train/REAL``, ``train/FAKE``, ``test/REAL``, ``test/FAKE``, and
-    ``val`` where there is one) or as parquet shards (``train*.parquet``, ``test*.parquet``). Each is a 32×32 RGB image.
-    A file's name may carry its object class, as in CIFAKE: ``0000.jpg`` is of class 1, ``0000 (2).jpg`` of class 2.
-
-    Attributes
-    ----------
-    name : str
-        What profiles and records call it.
-    title : str
-        What figures and tables call it.
-    class_names : tuple of str
-        Names of the object classes, in the order of their numbers.
-    locate : callable
-        Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may make the images first.
-    limits : str
-        What the probabilities of a model that was trained on it can't say. `prediction` shows it.
-    advice : str
-        What a reader can do whose folder is missing or incomplete. It ends errors about the folder.
-    counts : dict of str to int, optional
-        Images of each label and object class in ``train`` and in ``test``. None: whatever is there is taken.
-    manifest_hash : str, optional
-        `manifest_hash` of the splits that reference results were measured on. None: there are no such results.
-    """
-
-    name: str
-    title: str
-    class_names: tuple[str, ...]
-    locate: Callable[[], Path]
-    limits: str
-    advice: str
-    counts: dict[str, int] | None = None
-    manifest_hash: str | None = None
-
-    @property
-    def totals(self) -> dict[str, int]:
-        """All images by part; empty where `counts` is None."""
-        kinds = len(LABELS) * len(self.class_names)
-        return {part: count * kinds for part, count in (self.counts or {}).items()}
-
-    def folder(self) -> Path:
-        """Return the folder with the images; a `CifakeError` where there is none."""
-        with self.advised():
-            return self.locate()
-
-    @contextmanager
-    def advised(self) -> Iterator[None]:
-        """Add `advice` to an error about the folder."""
-        try:
-            yield
-        except SourceError as error:
-            raise CifakeError(f"{error} {self.advice}") from None
-
-
-def folder_of(variable: str, default: Path | None = None) -> Path:
-    """Return the folder that an environment variable names, ``default`` where it names none.
-
-    Raises `SourceError` where there is no such folder.
-    """
-    folder = profiles.folder_from(variable) or default
-    if folder is None:
-        raise SourceError(f"{variable} is not set. Expected the folder that holds the images.")
-    if not folder.is_dir():
-        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
-        raise SourceError(f"There are no images at {folder}: {what}.{_meant(folder)}")
-    return folder
-
-
-def download_folder() -> Path:
-    """Return the folder that `fetch` fills."""
-    return profiles.runs_folder() / "cifake"
-
-
-CIFAKE = DataSet(
-    name="CIFAKE",
-    title="CIFAKE",
-    class_names=CLASS_NAMES,
-    locate=lambda: folder_of("CIFAKE_DATA", default=download_folder()),
-    limits=(
-        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
-        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
-    ),
-    advice=(
-        "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
-        "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, "
-        "test*.parquet), or use the embedded data with CIFAKE_PROFILE=sample."
-    ),
-    counts={"train": 5_000, "test": 1_000},
-    manifest_hash="60799d205ba03c76",
-)
-SAMPLE = DataSet(
-    name="sample",
-    title="Embedded sample, NOT CIFAKE",
-    class_names=sample.PHOTOGRAPHS,
-    locate=sample.build,
-    limits=(
-        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
-        "of any other image its number says nothing."
-    ),
-    advice="The sample is made by this package. Delete that folder, and the next run makes it again.",
-)
-DATA_SETS = {data_set.name: data_set for data_set in (CIFAKE, SAMPLE)}
-
-
-def data_set(name: str) -> DataSet:
-    """Return the data set called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
-    if name not in DATA_SETS:
-        raise CifakeError(
-            f"There is no data set {name!r}. Expected one of: {', '.join(DATA_SETS)}. Declare it as a `DataSet` in "
-            "cifake_utils/data.py, or name another one."
-        )
-    return DATA_SETS[name]
-
-
-# --- finding ---------------------------------------------------------------------------------------------
-
-
-def _meant(folder: Path) -> str:
-    """Return a sentence that names the folder with images up to two levels above this one or one below, if any."""
-    for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
-        if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in PARTS):
-            return f" There are images in {place}: use that folder."
-    return ""
-
-
-def entries(folder: Path) -> dict[str, list[Entry]]:
-    """List what a folder holds, by part (``train``, ``test``, and ``val`` where there is one).
-
-    Entries are sorted by name. Raises `SourceError` for a folder that is neither a Kaggle tree nor parquet
-    shards, for an empty label folder, a half-finished download, shards that can't be read or hold other columns,
-    and labels whose meaning can't be known.
-    """
-    if _is_tree(folder):
-        parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
-    else:
-        parts = {part: _parquet_entries(shards) for part, shards in _shards(folder).items()}
-    return {part: sorted(found, key=lambda entry: entry.name) for part, found in parts.items()}
-
-
-def _is_tree(folder: Path) -> bool:
-    return any((folder / part / label).is_dir() for part in PARTS for label in LABELS)
-
-
-def _tree_parts(folder: Path) -> list[str]:
-    return [part for part in ("train", "val", "test") if part != "val" or (folder / part).is_dir()]
-
-
-def _tree_entries(folder: Path) -> list[Entry]:
-    found = []
-    for label in LABELS:
-        files, odd = _listed(folder / label)
-        if odd:
-            raise SourceError(
-                f"The folder {folder / label} holds {len(odd)} things that can't be images, such as "
-                f"{', '.join(odd[:3])}. Expected nothing but image files there. Remove the rest or move it elsewhere."
-            )
-        if not files:
-            state = "empty" if (folder / label).is_dir() else "missing"
-            raise SourceError(
-                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} part."
-            )
-        paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
-        found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
-    return found
-
-
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the files in a folder, and what else is there that isn't to be ignored, in words."""
-    files, odd = [], []
-    try:
-        with os.scandir(folder) as there:
-            for item in there:
-                if filenames.is_ignored(item.name):
-                    continue
-                if not item.name.isprintable():
-                    odd.append(f"{filenames.shown(item.name)} (characters that can't be printed)")
-                elif item.is_file():
-                    files.append(item.name)
-                else:
-                    what = "a link to nothing" if item.is_symlink() and not os.path.exists(item.path) else "no file"
-                    odd.append(f"{filenames.shown(item.name)} ({what})")
-    except (FileNotFoundError, NotADirectoryError):
-        return [], []
-    except OSError as error:
-        raise CifakeError(f"The folder {folder} can't be read: {error.strerror}. Make it readable for you.") from None
-    return files, sorted(odd)
-
-
-def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's.
-
-    Of numbered shards (``train-00000-of-00002.parquet``) each must be there. What an interrupted download left beside
-    them is none of them and does not matter.
-    """
-    every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
-    leftover = next((f" (there is {path.name})" for path in _leftovers(folder)), "")
-    shards = {}
-    for part in PARTS:
-        found = [path for path in every if path.name.startswith(part) or path.parent.name == part]
-        numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
-        wanted = max((int(match[2]) for match in numbered), default=1)
-        there = len({int(match[1]) for match in numbered}) if numbered else len(found)
-        if there < wanted and (found or leftover):
-            raise SourceError(
-                f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
-                f"download{leftover}. When you download it again, shards that have arrived whole stay, and one that "
-                "was cut off is started again."
-            )
-        if not found:
-            raise SourceError(f"{folder} holds no images of the {part} part.{_meant(folder)}")
-        shards[part] = found
-    return shards
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    """Return what is left of shards that stopped arriving; huggingface_hub never takes such a file up again."""
-    return sorted(folder.rglob("*.incomplete"))
-
-
-def _parquet_entries(shards: list[Path]) -> list[Entry]:
-    found = sorted(entry for shard in shards for entry in _shard_entries(shard))
-    for one, other in pairwise(found):
-        if one.name == other.name:
-            raise SourceError(
-                f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected: every image once. "
-                "Remove the shard that is there twice."
-            )
-    return found
-
-
-def _shard_entries(shard: Path) -> list[Entry]:
-    try:
-        with pq.ParquetFile(shard) as file:
-            _check_columns(shard, file.schema_arrow)
-            table = file.read(columns=["image", "label"])
-        images, labels = table["image"].combine_chunks(), table["label"].to_pylist()
-        contents, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and download it "
-            "again."
-        ) from None
-    if not labels:
-        raise SourceError(f"The parquet file {shard} holds no images, not one row. Delete it and download it again.")
-    label_names = _label_names(table.schema)
-    found = []
-    for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
-        path = path or ""
-        if not path.isprintable():
-            raise SourceError(
-                f"The image in row {row} of {shard} has a name with characters that can't be printed: {path!r}. "
-                "Expected a path like REAL/0000.jpg."
-            )
-        origin = f"{shard}, row {row}" + (f" ({path})" if path else "")
-        claims = {label_names[label]} if label_names and label in range(len(label_names)) else set()
-        folder, _, file = path.replace("\\", "/").rpartition("/")
-        claims |= {folder.rpartition("/")[2].upper()} & set(LABELS)
-        if len(claims) != 1:
-            what = (
-                "its class name and its folder disagree"
-                if claims
-                else "neither a class name nor a folder says REAL or FAKE"
-            )
-            raise SourceError(
-                f"{origin} has the label {label}, but whether that is REAL or FAKE is not known: {what}. "
-                "A shard needs class names REAL and FAKE in its `huggingface` metadata, or image paths like "
-                "REAL/0000.jpg."
-            )
-        found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
-    return found
-
-
-def _check_columns(shard: Path, schema: pa.Schema) -> None:
-    """Raise a `SourceError` unless a shard has one column of encoded images with their paths and one of labels."""
-    if not all(schema.names.count(name) == 1 for name in ("image", "label")):
-        found = f"has the columns {', '.join(schema.names)}"
-    elif not (_holds_files(schema.field("image").type) and pa.types.is_integer(schema.field("label").type)):
-        found = f"has an image of type {schema.field('image').type} and a label of type {schema.field('label').type}"
-    else:
-        return
-    raise SourceError(
-        f"The parquet file {shard} {found}. Expected: image, a struct of bytes (binary) and path (string), and label, "
-        "an integer."
-    )
-
-
-def _holds_files(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind) or min(kind.get_field_index(name) for name in ("bytes", "path")) < 0:
-        return False
-    content, path = kind.field("bytes").type, kind.field("path").type
-    return content in (pa.binary(), pa.large_binary()) and path in (pa.string(), pa.large_string(), pa.null())
-
-
-def _label_names(schema: pa.Schema) -> list[str] | None:
-    """Return the class names that a shard's own metadata gives its labels, in label order; None where it gives none."""
-    try:
-        metadata = json.loads((schema.metadata or {})[b"huggingface"])
-        names = [name.upper() for name in metadata["info"]["features"]["label"]["names"]]
-    except (LookupError, TypeError, AttributeError, ValueError):  # no metadata, or nothing like Hugging Face's
-        return None
-    return names if sorted(names) == sorted(LABELS) else None
-
-
-# --- decoding --------------------------------------------------------------------------------------------
-
-
-def label_of(name: str) -> int:
-    """Return 0 for ``REAL/…`` and 1 for ``FAKE/…``."""
-    return LABELS.index(name.partition("/")[0])
-
-
-def class_of(name: str) -> int:
-    """Return the object class that a file's name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
-    match = re.fullmatch(r"\d+(?: \(([1-9]\d{0,3})\))?\.\w+", name.partition("/")[2])
-    return int(match[1] or 1) - 1 if match else UNKNOWN_CLASS
-
-
-def open_image(content: bytes | str) -> Image.Image:
-    """Open an encoded image, given as its bytes or its path, without decoding its pixels."""
-    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
-
-
-def decode(content: bytes | str) -> np.ndarray:
-    """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
-    try:
-        with open_image(content) as image:
-            size, mode = image.size, image.mode
-            if size == (SIZE, SIZE):  # what is larger need not be decoded
-                image.load()
-                size, mode = image.size, image.mode
-    except UnidentifiedImageError:
-        raise ValueError("is not an image") from None
-    except Image.DecompressionBombError:
-        raise ValueError("says that it has far too many pixels; expected 32×32 RGB") from None
-    except Exception as error:  # every format of Pillow has its own ways to fail
-        raise ValueError(f"is damaged: {filenames.escaped(error) or type(error).__name__}") from None
-    if size != (SIZE, SIZE) or mode != "RGB":
-        raise ValueError(f"is a {size[0]}×{size[1]} image of mode {mode}; expected 32×32 RGB")
-    return np.array(image)
-
-
-def _attempt(entry: Entry) -> np.ndarray | str:
-    try:
-        return decode(entry.content)
-    except ValueError as error:
-        return str(error)
-
-
-def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
-    """Return, for each entry, its pixels or what is wrong with it.
-
-    One after the other: two threads wait so much for each other at files this small that they take longer.
-    """
-    return progress.bar(map(_attempt, found), what, len(found))
-
-
 def _read(found: list[Entry], part: str) -> ImageSet:
     pixels = np.empty((len(found), SIZE, SIZE, 3), np.uint8)
-    for row, (entry, result) in enumerate(zip(found, _decoded(found, f"decoding {part}"), strict=True)):
+    for row, (entry, result) in enumerate(zip(found, decoded(found, f"decoding {part}"), strict=True)):
         if isinstance(result, str):
             raise SourceError(
                 f"{entry.origin} {result}. Nothing was loaded. Replace the file; `python -m cifake_utils data verify` "
@@ -551,11 +174,11 @@ def _cache_recipe(source: Path, sizes: tuple[int, int, int] | None) -> str:
     A tree is known by its files' names and sizes; shards, whose rows would have to be read for that, by their own
     names, sizes and times of change.
     """
-    if _is_tree(source):
+    if is_tree(source):
         parts = entries(source).items()
         state = [[part, entry.name, os.stat(entry.content).st_size] for part, items in parts for entry in items]
     else:
-        shards = [shard for found in _shards(source).values() for shard in found]
+        shards = [shard for found in shards_of(source).values() for shard in found]
         stats = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
         state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     split = {"version": SPLIT_VERSION, "validation_share": VALIDATION_SHARE, "seed": SPLIT_SEED, "sizes": sizes}
@@ -634,7 +257,7 @@ def _three_splits(parts: dict[str, ImageSet]) -> dict[str, ImageSet]:
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
     """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
-    return data_set(profiles.resolve(profile).data).folder()
+    return data_sets.get(profiles.resolve(profile).data).folder()
 
 
 _told: set[str] = set()  # hashes of what `load` has compared with the published one already
@@ -652,7 +275,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.resolve(profile)
-    declared = data_set(profile.data)
+    declared = data_sets.get(profile.data)
     with declared.advised():
         splits, digest = _splits(declared.folder(), profile.sizes, declared)
         _check_classes(splits, declared)
@@ -679,7 +302,7 @@ def _check_classes(splits: dict[str, ImageSet], declared: DataSet) -> None:
 def load_hash(profile: str | profiles.Profile | None = None) -> str:
     """Return the hash of what `load` returns, without reading the images where they are kept already."""
     profile = profiles.resolve(profile)
-    declared = data_set(profile.data)
+    declared = data_sets.get(profile.data)
     with declared.advised():
         path = _cache_file(_cache_recipe(declared.folder(), profile.sizes))
     return verified.load_metadata(path).get("hash") or load(profile).hash
@@ -726,10 +349,10 @@ def _from_hugging_face(folder: Path) -> None:
     except RevisionNotFoundError:
         print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
         huggingface_hub.snapshot_download(HUGGING_FACE, **options)
-    _shards(folder)  # without a network, snapshot_download is content with whatever is there
+    shards_of(folder)  # without a network, snapshot_download is content with whatever is there
     for name in (*PARTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in _leftovers(folder):
+    for leftover in leftovers(folder):
         with suppress(OSError):
             leftover.unlink()
 
@@ -766,7 +389,7 @@ def verify(folder: Path, declared: DataSet = CIFAKE) -> list[str]:
         found = entries(folder)
     for part, items in found.items():
         pixels = np.zeros((len(items), SIZE, SIZE, 3), np.uint8)
-        for row, (entry, result) in enumerate(zip(items, _decoded(items, f"checking {part}"), strict=True)):
+        for row, (entry, result) in enumerate(zip(items, decoded(items, f"checking {part}"), strict=True)):
             if isinstance(result, str):
                 problems.append(f"{entry.origin} {result}")
             else:

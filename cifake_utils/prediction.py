@@ -14,7 +14,18 @@ from captum.attr import LayerGradCam
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cifake_utils import CifakeError, data, evaluation, experiments, fractal, images, models, profiles, records
+from cifake_utils import (
+    CifakeError,
+    data,
+    data_sets,
+    evaluation,
+    experiments,
+    fractal,
+    images,
+    models,
+    profiles,
+    records,
+)
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
 from cifake_utils.support import filenames, progress
@@ -122,7 +133,7 @@ def predict(
                     write(row + filenames.escaped(picture))
                 bar.update()
     write("")
-    write(_filled(data.data_set(record.data).limits))
+    write(_filled(data_sets.get(record.data).limits))
     return problems
 
 
@@ -240,7 +251,7 @@ def evaluate(
         for what, key, where in rows
     ]
     note = "An image is called FAKE where P(FAKE) is above 0.5; in brackets 95 % intervals."
-    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(data.data_set(record.data).limits)):
+    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(data_sets.get(record.data).limits)):
         write(line)
     return problems
 

@@ -51,10 +51,10 @@ def tree(tmp_path, monkeypatch, runs):
     """
     import dataclasses
 
-    from cifake_utils import data, profiles
+    from cifake_utils import data, data_sets, profiles
 
-    small = dataclasses.replace(data.CIFAKE, name="small", counts={"train": 20, "test": 4})
-    monkeypatch.setitem(data.DATA_SETS, "small", small)
+    small = dataclasses.replace(data_sets.CIFAKE, name="small", counts={"train": 20, "test": 4})
+    monkeypatch.setitem(data_sets.DATA_SETS, "small", small)
     profile = profiles.Profile("small", "small", None, "imagenet", 1, cpu=True)
     monkeypatch.setitem(profiles.PROFILES, "small", profile)
     root, seeds = tmp_path / "cifake", itertools.count()

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cifake_utils import data, models
+from cifake_utils import data, data_sets, models
 
 
 def cifake(count: int) -> data.Cifake:
@@ -11,7 +11,7 @@ def cifake(count: int) -> data.Cifake:
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     labels, names = torch.arange(count) % 2, [str(number) for number in range(count)]
     images = data.ImageSet(images, labels, torch.zeros(count, dtype=torch.long), names)
-    return data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
+    return data.Cifake(images, images, images, class_names=data_sets.CIFAKE.class_names, source="sample", hash="few")
 
 
 class Narrow(nn.Module):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cifake_utils import CifakeError, __main__, data, profiles, records
+from cifake_utils import CifakeError, __main__, data, data_sets, profiles, records, sources
 from tests.conftest import jpeg
 
 SMALL = "small"  # what the fixture `tree` declares
@@ -68,14 +68,14 @@ def test_tree_becomes_stratified_tensors(tree):
 def test_pixels_are_those_of_the_named_file(tree):
     cifake = data.load(SMALL)
     for row in (0, 41, 79):
-        expected = data.decode(str(tree / "test" / cifake.test.names[row]))
+        expected = sources.decode(str(tree / "test" / cifake.test.names[row]))
         assert torch.equal(cifake.test.images[row], torch.from_numpy(expected).permute(2, 0, 1))
 
 
 def test_names_carry_label_and_class():
-    assert [data.class_of(f"REAL/{name}") for name in ("0000.jpg", "0000 (2).jpg", "12 (10).jpg")] == [0, 1, 9]
-    assert [data.class_of(f"FAKE/{name}") for name in ("cat.jpg", "7 (0).jpg", "7 (12345).jpg", "row 1")] == [-1] * 4
-    assert data.label_of("REAL/0.jpg") == 0 and data.label_of("FAKE/0.jpg") == 1
+    assert [sources.class_of(f"REAL/{name}") for name in ("0000.jpg", "0000 (2).jpg", "12 (10).jpg")] == [0, 1, 9]
+    assert [sources.class_of(f"FAKE/{name}") for name in ("cat.jpg", "7 (0).jpg", "7 (12345).jpg", "row 1")] == [-1] * 4
+    assert sources.label_of("REAL/0.jpg") == 0 and sources.label_of("FAKE/0.jpg") == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"names": ("REAL", "FAKE")}, {"names": None}])
@@ -105,7 +105,7 @@ def test_parquet_without_names_has_labels_but_no_classes(tree, tmp_path, monkeyp
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", paths=False)))
     cifake = data.load(SMALL)
     assert cifake.test.labels.sum() == 40
-    assert (cifake.test.classes == data.UNKNOWN_CLASS).all()
+    assert (cifake.test.classes == sources.UNKNOWN_CLASS).all()
     assert len(set(cifake.test.names)) == 80
 
 
@@ -165,7 +165,7 @@ def test_bad_image_is_named_and_nothing_is_left(tree, runs, content, reason):
     text = message(lambda: data.load(SMALL))
     assert str(file) in text and reason in text and "data verify" in text
     assert not list(runs.rglob("*images-*"))
-    (problem,) = data.verify(tree, data.data_set(SMALL))
+    (problem,) = data.verify(tree, data_sets.get(SMALL))
     assert str(file) in problem and reason in problem
 
 
@@ -190,7 +190,7 @@ def test_label_folder_that_cannot_be_read(tree, monkeypatch):
     def closed(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(data.os, "scandir", closed)
+    monkeypatch.setattr(sources.os, "scandir", closed)
     text = message(lambda: data.entries(tree))
     assert str(tree / "train" / "REAL") in text and "Permission denied" in text
 
@@ -223,7 +223,7 @@ def test_parquet_with_other_types(tmp_path, image, label):
     shard = tmp_path / "train.parquet"
     pq.write_table(pa.table({"image": image, "label": label}), shard)
     image, label = (field.type for field in pq.read_schema(shard))
-    text = message(lambda: data._shard_entries(shard))
+    text = message(lambda: sources._shard_entries(shard))
     assert f"{shard} has an image of type {image} and a label of type {label}. Expected: image, a struct" in text
 
 
@@ -231,9 +231,9 @@ def test_parquet_with_a_column_twice_or_without_rows(tmp_path):
     shard = tmp_path / "train.parquet"
     image, label = pa.array([IMAGE]), pa.array([0])
     pq.write_table(pa.table([image, label, label], ["image", "label", "label"]), shard)
-    assert "has the columns image, label, label" in message(lambda: data._shard_entries(shard))
+    assert "has the columns image, label, label" in message(lambda: sources._shard_entries(shard))
     pq.write_table(pa.table({"image": image, "label": label}).slice(0, 0), shard)
-    assert f"{shard} holds no images" in message(lambda: data._shard_entries(shard))
+    assert f"{shard} holds no images" in message(lambda: sources._shard_entries(shard))
 
 
 def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
@@ -245,7 +245,7 @@ def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
     )
     other = tmp_path / "train-2.parquet"
     pq.write_table(pa.table({"extra": [1.5], "label": pa.array([0], pa.int8()), "image": image}), other)
-    assert [entry.name for entry in data._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
+    assert [entry.name for entry in sources._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -254,9 +254,9 @@ def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
 )
 def test_broken_metadata_leave_it_to_the_paths(tmp_path, metadata):
     shard = write_rows(tmp_path / "train.parquet", ["REAL/0000.jpg"], huggingface=metadata)
-    assert [entry.name for entry in data._shard_entries(shard)] == ["REAL/0000.jpg"]
+    assert [entry.name for entry in sources._shard_entries(shard)] == ["REAL/0000.jpg"]
     write_rows(shard, [None], huggingface=metadata)
-    assert "class names REAL and FAKE in its `huggingface` metadata" in message(lambda: data._shard_entries(shard))
+    assert "class names REAL and FAKE in its `huggingface` metadata" in message(lambda: sources._shard_entries(shard))
 
 
 @pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", b"\xff.jpg"])
@@ -265,14 +265,14 @@ def test_parquet_with_an_unprintable_name(tmp_path, name):
     image = pa.StructArray.from_arrays([pa.array([b""]), path], ["bytes", "path"])
     shard = tmp_path / "train.parquet"
     pq.write_table(pa.table({"image": image, "label": [0]}), shard)
-    text = message(lambda: data._shard_entries(shard))
+    text = message(lambda: sources._shard_entries(shard))
     assert str(shard) in text and text.isprintable()
 
 
 def test_the_same_name_twice(tmp_path):
     one = write_rows(tmp_path / "train-1.parquet", ["REAL/0001.jpg", "REAL/0000.jpg"])
     other = write_rows(tmp_path / "train-2.parquet", ["REAL/0000.jpg"])
-    text = message(lambda: data._parquet_entries([one, other]))
+    text = message(lambda: sources._parquet_entries([one, other]))
     assert f"REAL/0000.jpg: {one}, row 1 (REAL/0000.jpg), and {other}, row 0" in text
 
 
@@ -285,7 +285,7 @@ def test_any_damage_of_a_shard_is_named(tmp_path):
         damaged[generator.randrange(len(whole))] = generator.randrange(256)
         shard.write_bytes(damaged)
         with contextlib.suppress(CifakeError):
-            assert len(data._shard_entries(shard)) == 20
+            assert len(sources._shard_entries(shard)) == 20
 
 
 def test_a_renamed_file(tree):
@@ -295,7 +295,7 @@ def test_a_renamed_file(tree):
 
 
 def few_images(count: int, klass: int = 0):
-    names = [f"{data.LABELS[row % 2]}/{row}.jpg" for row in range(count)]
+    names = [f"{sources.LABELS[row % 2]}/{row}.jpg" for row in range(count)]
     return data.ImageSet(
         torch.zeros(count, 3, 32, 32, dtype=torch.uint8), torch.arange(count) % 2, torch.full((count,), klass), names
     )
@@ -304,7 +304,7 @@ def few_images(count: int, klass: int = 0):
 def test_too_few_images_to_divide():
     for count in (0, 1, 2, 3):
         assert f"{count} images of {min(count, 2)} kinds" in message(lambda count=count: data.split(few_images(count)))
-    assert [len(part) for part in data.split(few_images(20, data.UNKNOWN_CLASS))] == [16, 4]
+    assert [len(part) for part in data.split(few_images(20, sources.UNKNOWN_CLASS))] == [16, 4]
     assert data._smaller(few_images(4), 4).names == few_images(4).names
     for size in (0, 3, 5):
         assert "4 images of 2 kinds" in message(lambda size=size: data._smaller(few_images(4), size))
@@ -322,9 +322,10 @@ def test_a_folder_near_the_right_one(tmp_path, monkeypatch, lost, kind):
         (right / "test.parquet").touch()
     monkeypatch.setenv("CIFAKE_DATA", str((right / lost).resolve()))
     if (kind, lost) == ("shards", ".."):
-        assert data._shards(data.CIFAKE.folder())  # shards are found at any depth
+        assert sources.shards_of(data_sets.CIFAKE.folder())  # shards are found at any depth
     else:
-        assert f"There are images in {right}: use that folder." in message(lambda: data.entries(data.CIFAKE.folder()))
+        text = message(lambda: sources.entries(data_sets.CIFAKE.folder()))
+        assert f"There are images in {right}: use that folder." in text
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t"])
@@ -345,27 +346,27 @@ def test_another_cifake_than_the_published_one_is_told(tree, monkeypatch, capsys
     monkeypatch.setattr(data, "_told", set())
     digest = data.load(SMALL).hash
     (line,) = capsys.readouterr().out.splitlines()
-    assert digest in line and data.CIFAKE.manifest_hash in line
+    assert digest in line and data_sets.CIFAKE.manifest_hash in line
     data.load(SMALL)
     assert not capsys.readouterr().out
-    assert data.verify(tree, data.data_set(SMALL)) == [line]
-    published = dataclasses.replace(data.data_set(SMALL), manifest_hash=digest)
-    monkeypatch.setitem(data.DATA_SETS, SMALL, published)
+    assert data.verify(tree, data_sets.get(SMALL)) == [line]
+    published = dataclasses.replace(data_sets.get(SMALL), manifest_hash=digest)
+    monkeypatch.setitem(data_sets.DATA_SETS, SMALL, published)
     monkeypatch.setattr(data, "_told", set())
     data.load(SMALL)
     assert not capsys.readouterr().out
-    assert data.verify(tree, data.data_set(SMALL)) == []
+    assert data.verify(tree, data_sets.get(SMALL)) == []
 
 
 def test_command_line_fetch_verifies_what_has_arrived(tree, monkeypatch, capsys):
     monkeypatch.setattr(data, "fetch", lambda source: tree)
     assert __main__.main(["data", "fetch"]) == 1
     assert "train: 200 REAL images, expected 50,000" in capsys.readouterr().out
-    small = data.data_set(SMALL)
-    monkeypatch.setattr(data, "CIFAKE", small)
+    small = data_sets.get(SMALL)
+    monkeypatch.setattr(data_sets, "CIFAKE", small)
     assert __main__.main(["data", "fetch"]) == 1
     assert small.manifest_hash in capsys.readouterr().out
-    monkeypatch.setattr(data, "CIFAKE", dataclasses.replace(small, manifest_hash=data.load(SMALL).hash))
+    monkeypatch.setattr(data_sets, "CIFAKE", dataclasses.replace(small, manifest_hash=data.load(SMALL).hash))
     assert __main__.main(["data", "fetch"]) == 0
     assert f"{tree}: all images can be read, and they are those of the reference" in capsys.readouterr().out
 
@@ -374,7 +375,7 @@ def test_reference_results_are_of_the_published_cifake():
     hashes = {
         json.loads(path.read_text(encoding="utf-8"))["data_hash"] for path in records.REFERENCE.glob("*-seed*.json")
     }
-    assert hashes == {data.CIFAKE.manifest_hash}
+    assert hashes == {data_sets.CIFAKE.manifest_hash}
 
 
 def test_labels_that_cannot_be_told(tree, tmp_path, monkeypatch):
@@ -416,7 +417,7 @@ def test_too_few_images(tree):
     (tree / "train" / "REAL" / "0000.jpg").unlink()
     text = message(lambda: data.load(SMALL))
     assert "399" in text and "400" in text and "data verify" in text
-    problems = data.verify(tree, data.data_set(SMALL))
+    problems = data.verify(tree, data_sets.get(SMALL))
     assert problems == [
         "train: 199 REAL images, expected 200",
         "train: 19 REAL images of class airplane, expected 20",

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifake_utils import CifakeError, data, experiments, prediction, profiles
+from cifake_utils import CifakeError, data, data_sets, experiments, prediction, profiles
 from cifake_utils.__main__ import main
 from cifake_utils.lessons import results
 
-BIRDS = data.DataSet(
+BIRDS = data_sets.DataSet(
     name="birds",
     title="Painted birds",
     class_names=("owl", "robin", "wren"),
-    locate=lambda: data.folder_of("BIRDS_DATA"),
+    locate=lambda: data_sets.folder_of("BIRDS_DATA"),
     limits="This model knows painted birds alone.",
     advice="Set BIRDS_DATA to the folder with the birds.",
     counts={"train": 5, "test": 2},
@@ -41,7 +41,7 @@ def birds(tmp_path, runs, monkeypatch):
                 for number in range(count):
                     suffix = f" ({klass + 1})" if klass else ""
                     (root / part / label / f"{number:04d}{suffix}.jpg").write_bytes(bird(10 * klass + number, label))
-    monkeypatch.setitem(data.DATA_SETS, "birds", BIRDS)
+    monkeypatch.setitem(data_sets.DATA_SETS, "birds", BIRDS)
     monkeypatch.setitem(
         profiles.PROFILES, "birds", profiles.Profile("birds", "birds", None, "offline", epochs=3, cpu=True)
     )
@@ -90,7 +90,7 @@ def test_a_missing_folder_gets_its_own_advice(birds, monkeypatch):
 
 def test_counts_need_not_be_declared(birds, monkeypatch):
     (birds / "train" / "REAL" / "0001.jpg").unlink()
-    monkeypatch.setitem(data.DATA_SETS, "birds", data.DataSet(**(vars(BIRDS) | {"counts": None})))
+    monkeypatch.setitem(data_sets.DATA_SETS, "birds", data_sets.DataSet(**(vars(BIRDS) | {"counts": None})))
     assert len(data.load().train) + len(data.load().val) == 29
     assert main(["data", "verify"]) == 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifake_utils import data, evaluation, records
+from cifake_utils import data_sets, evaluation, records
 from cifake_utils.experiments import EXPERIMENTS
 from cifake_utils.support.files import replacing
 
@@ -81,7 +81,7 @@ def own(runs: Sequence[records.Record]) -> str:
 
 def title(run: records.Record) -> str:
     """Return which images the numbers of a reader's run are of."""
-    return f"{data.data_set(run.data).title}, {len(run.labels['test']):,} test images, profile {run.profile}"
+    return f"{data_sets.get(run.data).title}, {len(run.labels['test']):,} test images, profile {run.profile}"
 
 
 def write_csv(runs: Sequence[records.Record], path: Path) -> None:
