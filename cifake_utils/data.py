@@ -241,9 +241,10 @@ def _splits(source: Path, sizes: tuple[int, int, int] | None, declared: DataSet)
 def _decoded_splits(source: Path, declared: DataSet) -> dict[str, ImageSet]:
     found = entries(source)
     for part, wanted in declared.totals.items():
-        if len(found[part]) != wanted:
+        there = len(found.get(part, []))
+        if there != wanted:
             raise SourceError(
-                f"The {part} part in {source} has {len(found[part]):,} images, that of {declared.name} has {wanted:,}. "
+                f"The {part} part in {source} has {there:,} images, that of {declared.name} has {wanted:,}. "
                 "Is the download half-finished? `python -m cifake_utils data verify` lists what is missing or too much."
             )
     return _three_splits({part: _read(items, part) for part, items in found.items()})

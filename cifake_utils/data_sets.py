@@ -35,7 +35,8 @@ class DataSet:
     advice : str
         What a reader can do whose folder is missing or incomplete. It ends errors about the folder.
     counts : dict of str to int, optional
-        Images of each label and object class in ``train`` and in ``test``. None: whatever is there is taken.
+        Images of each label and object class by part, such as ``{"train": 5_000, "test": 1_000}``. None: whatever is
+        there is taken.
     manifest_hash : str, optional
         `manifest_hash` of the splits that reference results were measured on. None: there are no such results.
     """
@@ -51,7 +52,7 @@ class DataSet:
 
     @property
     def totals(self) -> dict[str, int]:
-        """All images by part; empty where `counts` is None."""
+        """Images of all labels and object classes by part; empty where `counts` is None."""
         kinds = len(sources.LABELS) * len(self.class_names)
         return {part: count * kinds for part, count in (self.counts or {}).items()}
 

@@ -230,7 +230,7 @@ def label_of(name: str) -> int:
 
 def class_of(name: str) -> int:
     """Return the object class that a file's name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
-    match = re.fullmatch(r"\d+(?: \(([1-9]\d{0,3})\))?\.\w+", name.partition("/")[2])
+    match = re.fullmatch(r"\d+(?: \((\d{1,4})\))?\.\w+", name.partition("/")[2])
     return int(match[1] or 1) - 1 if match else UNKNOWN_CLASS
 
 

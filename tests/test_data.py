@@ -75,6 +75,7 @@ def test_pixels_are_those_of_the_named_file(tree):
 def test_names_carry_label_and_class():
     assert [sources.class_of(f"REAL/{name}") for name in ("0000.jpg", "0000 (2).jpg", "12 (10).jpg")] == [0, 1, 9]
     assert [sources.class_of(f"FAKE/{name}") for name in ("cat.jpg", "7 (0).jpg", "7 (12345).jpg", "row 1")] == [-1] * 4
+    assert sources.class_of("FAKE/7 (101).jpg") == 100
     assert sources.label_of("REAL/0.jpg") == 0 and sources.label_of("FAKE/0.jpg") == 1
 
 

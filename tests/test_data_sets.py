@@ -1,6 +1,8 @@
 """A third data set is one declaration: it is loaded, verified, described, learned from and named by what that says."""
 
+import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -90,7 +92,7 @@ def test_a_missing_folder_gets_its_own_advice(birds, monkeypatch):
 
 def test_counts_need_not_be_declared(birds, monkeypatch):
     (birds / "train" / "REAL" / "0001.jpg").unlink()
-    monkeypatch.setitem(data_sets.DATA_SETS, "birds", data_sets.DataSet(**(vars(BIRDS) | {"counts": None})))
+    monkeypatch.setitem(data_sets.DATA_SETS, "birds", dataclasses.replace(BIRDS, counts=None))
     assert len(data.load().train) + len(data.load().val) == 29
     assert main(["data", "verify"]) == 0
 
@@ -107,6 +109,18 @@ def test_a_model_learns_from_it_and_predicts(birds, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == BIRDS.limits
     lines = []
     assert prediction.evaluate(own, write=lines.append) == [] and lines[-1] == BIRDS.limits
+
+
+def test_validation_images_of_its_own_are_taken(birds, monkeypatch):
+    (birds / "test").rename(birds / "val")
+    counts = {"train": 5, "val": 2, "test": 2}
+    monkeypatch.setitem(data_sets.DATA_SETS, "birds", dataclasses.replace(BIRDS, counts=counts))
+    shutil.copytree(birds / "val", birds / "test")
+    assert main(["data", "verify"]) == 0
+    assert {split: len(images) for split, images in data.load().splits.items()} == {"train": 30, "val": 12, "test": 12}
+    shutil.rmtree(birds / "val")
+    with pytest.raises(CifakeError, match=r"The val part in .* has 0 images, that of birds has 12"):
+        data.load()
 
 
 def test_an_unknown_data_set_is_named():
