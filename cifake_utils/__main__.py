@@ -70,7 +70,7 @@ def run_data(action: str, source: str | None) -> int:
         print(f"{data.info(cifake)}\n{cifake.source}, manifest hash {cifake.hash}")
         return 0
     declared = data_sets.get(profiles.active().data)
-    if action == "fetch" or declared is data_sets.SAMPLE:  # which nobody downloads, and which checks itself
+    if action == "fetch" or declared is data_sets.SAMPLE:  # nobody downloads the sample, and it checks itself
         declared = data_sets.CIFAKE
     folder = data.fetch(source) if action == "fetch" else declared.folder()
     problems = data.verify(folder, declared)

@@ -27,6 +27,9 @@ ASSETS = Path(__file__).parent.parent / "assets"
 class Generator:
     """What renders images that no model was trained, tuned or chosen on, and some of these images.
 
+    To add one, put its file into ``assets/``, its SHA-256 into the list there, and a line into `GENERATORS`. `measure`
+    then scores it beside the others. Lesson 08 shows it at once, and says where it is not measured yet.
+
     Attributes
     ----------
     file : Path
