@@ -45,11 +45,20 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch, runs):
-    """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class."""
-    from cifake_utils import data
+    """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class.
 
+    It is the data set of a profile, both of which are called ``small``.
+    """
+    import dataclasses
+
+    from cifake_utils import data, data_sets, profiles
+
+    small = dataclasses.replace(data_sets.CIFAKE, name="small", counts={"train": 20, "test": 4})
+    monkeypatch.setitem(data_sets.DATA_SETS, "small", small)
+    profile = profiles.Profile("small", "small", None, "imagenet", 1, cpu=True)
+    monkeypatch.setitem(profiles.PROFILES, "small", profile)
     root, seeds = tmp_path / "cifake", itertools.count()
-    for part, count in (("train", 20), ("test", 4)):
+    for part, count in small.counts.items():
         for label in data.LABELS:
             folder = root / part / label
             folder.mkdir(parents=True)
@@ -58,7 +67,6 @@ def tree(tmp_path, monkeypatch, runs):
                     suffix = f" ({klass + 1})" if klass else ""
                     (folder / f"{number:04d}{suffix}.jpg").write_bytes(jpeg(next(seeds)))
     monkeypatch.setenv("CIFAKE_DATA", str(root))
-    monkeypatch.setattr(data, "OFFICIAL_COUNTS", {"train": 400, "test": 80})
     return root
 
 

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cifake_utils.data import LABELS, Cifake, Entry, ImageSet, label_of, open_image
+from cifake_utils.data import Cifake, ImageSet
+from cifake_utils.sources import LABELS, Entry, label_of, open_image
 
 Z95 = 1.96  # half-width of a 95 % interval of a mean, in standard errors
 
