@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +23,6 @@ expect = sync_api.expect
 
 pytestmark = pytest.mark.browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
 expect.set_options(timeout=1000 * REACTION_SECONDS)
 SETTINGS = {
@@ -110,17 +108,6 @@ def lab(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(timeout=60)
-
-
-# Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        executable = next(filter(None, map(shutil.which, BROWSERS)), playwright.chromium.executable_path)
-        if not Path(executable).exists():
-            pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
-        with playwright.chromium.launch(executable_path=executable) as browser:
-            yield browser
 
 
 @pytest.fixture
