@@ -28,16 +28,21 @@ myst_heading_anchors = 4
 mathjax3_config = {"options": {"enableMenu": False}}
 
 default_role = "py:obj"
+add_module_names = False
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True  # else a default that is a path would show where the site was built
 autodoc_typehints = "none"  # the signature has no types, the docstring says more than they do
 napoleon_google_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
+html_use_index = False  # the search finds more
+html_domain_indices = False
 html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
