@@ -19,7 +19,9 @@ PAGES = {  # which page of the site stands for a file
     ROOT / "CONTRIBUTING.md": DOCS / "contributing.md",
     ROOT / "CHANGELOG.md": DOCS / "changelog.md",
 }
-LINK = re.compile(r"\[(?P<text>[^][]*)\]\((?P<path>[^)\s#:]+)(?P<fragment>#[^)\s]*)?\)")
+LINK = re.compile(  # [text](path#fragment) or [name]: path#fragment, but no address with a scheme
+    r"\[(?P<text>[^][]*)\](?P<start>\(|: +)(?P<path>[^)\s#:]+)(?P<fragment>#[^)\s]*)?(?P<end>\)|$)", re.M
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ALIVE = (
     "This is a picture of a widget. You can play with it where the lesson runs: in JupyterLab on your machine, or in "
@@ -39,15 +41,18 @@ def rewrite_links(text: str, written_in: Path, shown_in: Path) -> str:
         The folder that its links start from, and the folder in ``docs/`` of the page that shows it.
     """
 
-    def rewrite(match: re.Match) -> str:
-        target, fragment = (written_in / match["path"]).resolve(), match["fragment"] or ""
+    def rewrite(link: re.Match) -> str:
+        target, fragment = (written_in / link["path"]).resolve(), link["fragment"] or ""
+        if not target.exists():
+            return link[0]  # Sphinx reports it
         if target.is_dir():
-            return match["text"]  # a site has no page for a folder
+            return link["text"]  # a site has no page for a folder
         if target in PAGES:
             target, fragment = PAGES[target], ""  # the page has other headings
         elif target.is_relative_to(NOTEBOOKS) and target.suffix == ".ipynb":
             target = LESSONS / target.relative_to(NOTEBOOKS)
-        return f"[{match['text']}]({Path(os.path.relpath(target, shown_in)).as_posix()}{fragment})"
+        path = Path(os.path.relpath(target, shown_in)).as_posix()
+        return f"[{link['text']}]{link['start']}{path}{fragment}{link['end']}"
 
     return LINK.sub(rewrite, text)
 
