@@ -47,6 +47,9 @@ html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # it would be fetched, which browsers refuse for pages on disk
+html_sidebars = {  # only these two pages have others below them
+    page.stem: [] for page in Path(__file__).parent.glob("*.md") if page.stem not in ("lessons", "api")
+} | {"search": []}
 html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],

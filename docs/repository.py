@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -92,7 +93,7 @@ def for_the_site(notebook: nbformat.NotebookNode, source: Path) -> nbformat.Note
     return notebook
 
 
-def copy_lessons(app: Sphinx) -> None:
+def copy_lessons(app: Sphinx, config: Config) -> None:
     """Bring ``docs/lessons/`` up to date; files that stay the same are left alone, and Sphinx reads them once."""
     wanted = set()
     for source in sorted(NOTEBOOKS.glob("**/[0-9]*.ipynb")):
@@ -104,6 +105,14 @@ def copy_lessons(app: Sphinx) -> None:
             target.write_text(text, encoding="utf-8")
     for target in set(LESSONS.glob("**/*.ipynb")) - wanted:
         target.unlink()
+
+
+def drop_old_stubs(app: Sphinx, config: Config) -> None:
+    """Delete the pages of modules that ``api.md`` lists no longer: Sphinx would still try to import them."""
+    listed = (DOCS / "api.md").read_text(encoding="utf-8").split()
+    for stub in (DOCS / "api").glob("*.rst"):
+        if stub.stem not in listed:
+            stub.unlink()
 
 
 def rewrite_page(app: Sphinx, docname: str, content: list[str]) -> None:
@@ -119,8 +128,9 @@ def rewrite_included(app: Sphinx, relative_path: Path, docname: str, content: li
 
 
 def setup(app: Sphinx) -> dict:
-    """Register the three steps with Sphinx."""
-    app.connect("builder-inited", copy_lessons)
+    """Register the steps with Sphinx."""
+    app.connect("config-inited", copy_lessons)  # before Sphinx looks which pages there are
+    app.connect("config-inited", drop_old_stubs)
     app.connect("source-read", rewrite_page)
     app.connect("include-read", rewrite_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
