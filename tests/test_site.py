@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 
 from cifake_utils import profiles
@@ -91,6 +92,17 @@ def test_every_lesson_and_module_has_a_page(site):
     }
     missing = modules - {path.stem for path in (site / "api").iterdir()}
     assert modules and not missing, "docs/api.md lists all modules but these"
+
+
+def test_a_page_says_of_every_widget_where_it_works(site):
+    widgets = {}
+    for path in sorted((profiles.PROJECT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        widgets[path.stem] = sum("application/vnd.jupyter.widget-view+json" in out.get("data", {}) for out in outputs)
+        page = (site / "lessons" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert page.count("You can play with it where the lesson runs") == widgets[path.stem], path.stem
+    assert any(widgets.values())
 
 
 def test_nothing_tells_where_it_was_built(site):
