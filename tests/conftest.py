@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +34,20 @@ def _random_numbers():
     import torch
 
     torch.manual_seed(20_261_125)
+
+
+# Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, the system's or Playwright's own."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        executable = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(executable).exists():
+            pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
+        with playwright.chromium.launch(executable_path=executable) as browser:
+            yield browser
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ def mean_colours(images: torch.Tensor) -> torch.Tensor:
 def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     """Return how much power each image has at each spatial frequency.
 
-    The grey image (mean of the channels, 0 to 1, mean removed, Hann window) is Fourier transformed; |F|² is averaged
-    over rings of equal distance from zero frequency.
+    The grey image (mean of the channels, 0 to 1, mean removed, Hann window) is Fourier transformed; ``|F|²`` is
+    averaged over rings of equal distance from zero frequency.
 
     Parameters
     ----------
