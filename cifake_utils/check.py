@@ -118,7 +118,7 @@ def _cifake(profile: profiles.Profile) -> Finding:
 
     if profile.data != "sample":
         return _attempt("CIFAKE", look)
-    looked = profiles.folder_from("CIFAKE_DATA") or data.download_folder()
+    looked = profiles.folder_from("CIFAKE_DATA") or data_sets.download_folder()
     where = "found at" if looked.is_dir() else "not found at"
     return Finding("ok", "CIFAKE", f"not needed: the profile sample has its own images ({where} {looked})")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from cifake_utils import data
-from cifake_utils.check import BROWSERS
 from cifake_utils.data import FAKE, REAL
 from cifake_utils.lessons import series, widgets
 
