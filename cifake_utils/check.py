@@ -50,7 +50,7 @@ def examine(profile: profiles.Profile) -> list[Finding]:
         _attempt("runs", lambda: f"{writable(profile.runs)} can be written to"),
         _disk(profile),
         _attempt("device", lambda: _device(profile)),
-        _cifake(profile),
+        _images(profile),
         _weights(profile),
         _notebooks(),
         *_browser(),
@@ -110,14 +110,16 @@ def _device(profile: profiles.Profile) -> str:
     return f"{device.type} ({name}), {'float32' if precision == 'no' else f'{precision} autocast'}"
 
 
-def _cifake(profile: profiles.Profile) -> Finding:
+def _images(profile: profiles.Profile) -> Finding:
+    declared = data_sets.get(profile.data)
+
     def look() -> str:
-        folder = data_sets.CIFAKE.folder()
+        folder = declared.folder()
         counts = ", ".join(f"{len(found):,} in {part}" for part, found in sources.entries(folder).items())
         return f"{counts}, at {folder}. `python -m cifake_utils data verify` checks every image"
 
-    if profile.data != "sample":
-        return _attempt("CIFAKE", look)
+    if declared is not data_sets.SAMPLE:
+        return _attempt(declared.name, look)
     looked = profiles.folder_from("CIFAKE_DATA") or data_sets.download_folder()
     where = "found at" if looked.is_dir() else "not found at"
     return Finding("ok", "CIFAKE", f"not needed: the profile sample has its own images ({where} {looked})")

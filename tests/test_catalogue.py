@@ -94,7 +94,7 @@ class ShareAbove(nn.Module):
         return (maps > self.times * self.threshold[:, None, None]).float().mean((2, 3))
 
 
-def channel_maximum(maps):
+def largest(maps):
     return maps.amax((2, 3))
 
 
@@ -103,16 +103,16 @@ def sixth(monkeypatch):
     """A model with a head, two measures, a preset and a backbone that no other one has: one declaration."""
     share = models.Measure(ShareAbove, options={"times": 1.5})
     monkeypatch.setitem(models.STATISTICS, "layer2_share", models.Statistic("layer2", share))
-    monkeypatch.setitem(models.STATISTICS, "stem_maximum", models.Statistic("stem", models.Measure(channel_maximum)))
+    monkeypatch.setitem(models.STATISTICS, "stem_largest", models.Statistic("stem", models.Measure(largest)))
     experiment = catalogue.Experiment(
         about="a sixth model",
         start="random",
         frozen=True,
         layout=models.Layout(blocks=(1, 1, 1, 1)),
-        statistics=("pooled", "stem_maximum", "layer2_share"),
+        statistics=("pooled", "stem_largest", "layer2_share"),
         head=Gated,
         preset=catalogue.Preset("brief", 6, training.Options(learning_rate=0.01), mirror_average=True),
-        broken=catalogue.Broken("noise", ("stem_maximum",)),
+        broken=catalogue.Broken("noise", ("stem_largest",)),
     )
     monkeypatch.setitem(catalogue.EXPERIMENTS, "resnet14_gated", experiment)
     return "resnet14_gated"
@@ -129,7 +129,7 @@ def test_a_sixth_model_is_one_declaration(sixth, few, runs, monkeypatch):
     assert {"stage": "layer2", "measure": "ShareAbove", "version": 1, "times": 1.5} in [
         statistic for _, statistic in record.recipe["architecture"]["statistics"]
     ]
-    assert record.hyperparameters["broken"] == {"way": "noise", "statistics": ["stem_maximum"]}
+    assert record.hyperparameters["broken"] == {"way": "noise", "statistics": ["stem_largest"]}
 
     monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
     again, loaded = experiments.train_or_load(sixth, profile=PROFILE)
@@ -140,8 +140,8 @@ def test_a_sixth_model_is_one_declaration(sixth, few, runs, monkeypatch):
     assert prediction.grad_cam(again, few.test.images[0]).shape == (8, 8)
 
     assert [run.name for run in experiments.finished(PROFILE)] == [f"{sixth}-seed0"]
-    assert f"{sixth}-seed0" in results.own([record])
-    assert f"train {sixth}" in results.lines([sixth])  # no reference run yet
+    assert f"{sixth}-seed0" in str(results.own([record]))
+    assert f"train {sixth}" in str(results.reference([sixth]))  # no reference run yet
     assert sixth not in results.table()
 
 
