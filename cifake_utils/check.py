@@ -94,7 +94,7 @@ def _memory() -> Finding:
 
 def _disk(profile: profiles.Profile) -> Finding:
     existing = next(folder for folder in (profile.runs, *profile.runs.parents) if folder.is_dir())
-    free, wanted = shutil.disk_usage(existing).free, DISK[profile.name]
+    free, wanted = shutil.disk_usage(existing).free, DISK.get(profile.name, max(DISK.values()))
     text = f"{free / GIGABYTE:.1f} GB are free at {existing}"
     if free < wanted:
         text += f"; the profile {profile.name} should have {wanted / GIGABYTE:.0f} GB. "
