@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -84,7 +85,8 @@ class ImageBatches:
         """Return what all processes computed from `in_order`, (M, …) each, as (N, …) in the given order, everywhere."""
         if self.processes == 1:
             return values
-        return gather(values).unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
+        gathered = cast(torch.Tensor, gather(values))
+        return gathered.unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
 
     def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
         return normalise(mirror(self.inputs[rows], flips))

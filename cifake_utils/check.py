@@ -16,6 +16,7 @@ from cifake_utils.support.files import writable
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # for the tests that work a lesson by mouse
 GIGABYTE = 10**9
+Status = Literal["ok", "warning", "problem"]
 # Decoding all of CIFAKE took 2.1 GB at its peak (benchmarks/loading.json).
 MEMORY = 2.1 * GIGABYTE
 # The images of all of CIFAKE take 0.4 GB, and their features 1 GB for each frozen backbone (benchmarks/growth.json).
@@ -36,7 +37,7 @@ class Finding:
         What was found, and unless that is ok, what to do.
     """
 
-    status: Literal["ok", "warning", "problem"]
+    status: Status
     subject: str
     text: str
 
@@ -62,7 +63,7 @@ def report(findings: list[Finding]) -> str:
     return "\n".join(f"{found.status:<8} {found.subject:<22} {found.text}" for found in findings)
 
 
-def _attempt(subject: str, look: Callable[[], str], otherwise: str = "problem") -> Finding:
+def _attempt(subject: str, look: Callable[[], str], otherwise: Status = "problem") -> Finding:
     """Return what ``look`` finds as ok, and its `CifakeError` as a problem, or as another status."""
     try:
         return Finding("ok", subject, look())

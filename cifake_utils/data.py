@@ -15,11 +15,12 @@ from sklearn.model_selection import train_test_split
 
 from cifake_utils import CifakeError, data_sets, profiles
 from cifake_utils.data_sets import CIFAKE, DataSet, download_folder
-from cifake_utils.sources import FAKE as FAKE  # of this module too, for whoever works with its images
 from cifake_utils.sources import (
+    FAKE,  # noqa: F401  # of this module too, for whoever works with its images
     LABELS,
     MOST_CLASSES,
     PARTS,
+    REAL,  # noqa: F401
     SIZE,
     UNKNOWN_CLASS,
     Entry,
@@ -32,7 +33,6 @@ from cifake_utils.sources import (
     leftovers,
     shards_of,
 )
-from cifake_utils.sources import REAL as REAL
 from cifake_utils.support import verified
 from cifake_utils.support.files import clear_leftovers, locked, writable
 from cifake_utils.support.fingerprint import content_hash, recipe_hash
@@ -132,14 +132,22 @@ def _strata(images: ImageSet) -> np.ndarray:
     return (images.labels * (MOST_CLASSES + 1) + images.classes).numpy()
 
 
-def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
+def _stratified(images: ImageSet, train_size: int | None = None, test_size: float | None = None) -> list[np.ndarray]:
     """Return the rows of two parts, sorted, with the same shares of every label and object class in both."""
     strata = _strata(images)
     try:
-        parts = train_test_split(np.arange(len(images)), stratify=strata, random_state=SPLIT_SEED, **size)
+        parts = train_test_split(
+            np.arange(len(images)),
+            stratify=strata,
+            random_state=SPLIT_SEED,
+            train_size=train_size,
+            test_size=test_size,
+        )
     except ValueError as error:
         kinds = Counter(strata.tolist())
-        example = images.names[strata.tolist().index(min(kinds, key=kinds.get))] if kinds else "none at all"
+        example = (
+            images.names[strata.tolist().index(min(kinds, key=lambda kind: kinds[kind]))] if kinds else "none at all"
+        )
         raise CifakeError(
             f"{len(images):,} images of {len(kinds)} kinds (label and object class) can't be divided so that both "
             f"parts have images of every kind ({error}). The rarest kind is that of {example}. Expected more images of "
@@ -202,33 +210,41 @@ def _save_cache(recipe: str, splits: dict[str, ImageSet]) -> None:
     verified.save_tensors(_cache_file(recipe), tensors, metadata, recipe)
 
 
-def _load_cache(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
-    """Return splits and their hash; None where they are not kept, or damaged, which ``say`` reports."""
-    try:
-        tensors, metadata = verified.load_tensors(_cache_file(recipe), recipe)
-    except FileNotFoundError:
-        return None
-    except verified.DamagedFile as error:
-        if say:
-            print(f"{error.found} The images are decoded again.")
-        return None
+def _load_cache(recipe: str) -> tuple[dict[str, ImageSet], str]:
+    """Return the splits that `_save_cache` wrote and their hash; errors as in `verified.load_tensors`."""
+    tensors, metadata = verified.load_tensors(_cache_file(recipe), recipe)
     splits = {
         name: ImageSet(
-            *(tensors[f"{name}.{what}"] for what in ("images", "labels", "classes")), metadata[name].split("\n")
+            tensors[f"{name}.images"],
+            tensors[f"{name}.labels"],
+            tensors[f"{name}.classes"],
+            metadata[name].split("\n"),
         )
         for name in ("train", "val", "test")
     }
     return splits, metadata["hash"]
 
 
+def _kept(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
+    """Return what `_load_cache` does, None where the file is missing or damaged; with ``say``, print the damage."""
+    try:
+        return _load_cache(recipe)
+    except FileNotFoundError:
+        return None
+    except verified.DamagedFile as error:
+        if say:
+            print(f"{error.found} The images are decoded again.")
+        return None
+
+
 def _splits(source: Path, sizes: tuple[int, int, int] | None, declared: DataSet) -> tuple[dict[str, ImageSet], str]:
-    """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
+    """Return the splits, of these sizes or whole, and their hash. Images that the cache lacks are decoded and kept."""
     recipe = _cache_recipe(source, sizes)
-    if (kept := _load_cache(recipe)) is None:
-        whole = _splits(source, None, declared)[0] if sizes else None
+    if (kept := _kept(recipe)) is None:
+        whole = _splits(source, None, declared)[0] if sizes else {}
         cache = _cache_file(recipe).parent
-        with locked(cache / "images.lock"):  # a second process waits here and then finds them
-            if (kept := _load_cache(recipe, say=True)) is None:
+        with locked(cache / "images.lock"):  # a second process waits here and then finds the file
+            if (kept := _kept(recipe, say=True)) is None:
                 clear_leftovers(cache, "images-*")
                 if sizes:
                     made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
@@ -361,7 +377,7 @@ def _from_hugging_face(folder: Path) -> None:
 
 def _from_kaggle(folder: Path) -> None:
     try:
-        import kagglehub
+        import kagglehub  # pyright: ignore[reportMissingImports]  # whoever needs it installs it
     except ImportError:
         raise CifakeError(
             "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."

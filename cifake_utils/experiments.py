@@ -205,7 +205,7 @@ def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record 
     if not path.exists():
         return None
     record, missing = _read_with_files(path)
-    if missing:
+    if record is None or missing:
         reason = f"{missing[0]}, which belongs to it, is missing"
     elif record.recipe != made_from:
         reason = f"its recipe differs in {_list(differences(record.recipe, made_from))}"
@@ -315,7 +315,8 @@ def _runs(
     And the weights, by the experiment's name, that these models start from.
     """
     found = map(_read_with_files, sorted(profile.runs.glob(f"{name or '*'}-seed*.json")))
-    runs = [record for record, missing in found if not missing and record.experiment in catalogue.EXPERIMENTS]
+    whole = [record for record, missing in found if record and not missing]
+    runs = [record for record in whole if record.experiment in catalogue.EXPERIMENTS]
     if not runs:
         return [], {}
     data_hash, accelerator = data.load_hash(profile), profile.accelerator()
@@ -427,7 +428,7 @@ def _seen_by_heads(
     With 1 there are no mirror images: none of these detectors asks for them.
     """
     keys = {
-        name: {statistic: tap.fingerprint() for statistic, tap in model.statistics.items()}
+        name: {statistic: tap.fingerprint() for statistic, tap in models.by_name(model.statistics).items()}
         for name, (model, _) in detectors.items()
     }
     taps = {keys[name][key]: tap for name, (model, _) in detectors.items() for key, tap in model.statistics.items()}
@@ -472,7 +473,7 @@ def _train(
         loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
         checkpoint=checkpoint,
     )
-    details = {"precision": accelerator.mixed_precision}
+    details: dict = {"precision": accelerator.mixed_precision}
     if accelerator.num_processes > 1:
         details["processes"] = accelerator.num_processes
     splits = {split: splits[split].shared(accelerator) for split in ("val", "test")}

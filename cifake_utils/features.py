@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import nn
 from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, taps
+from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, by_name, taps
 from cifake_utils.support import progress, verified
 from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.support.fingerprint import recipe_hash, state_hash
@@ -86,7 +86,7 @@ def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder
     if backbone.training:
         raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
     statistics = taps(STATISTICS, backbone.channels).requires_grad_(False)
-    measures = {name: tap.statistic.recipe() for name, tap in statistics.items()}
+    measures = {name: tap.statistic.recipe() for name, tap in by_name(statistics).items()}
     recipe = recipe_hash({"folder": folder.name, "images": THRESHOLD_IMAGES, "measures": measures})
     path = folder / f"thresholds-{recipe}.safetensors"
     if not agreed(lambda: verified.is_whole(path, recipe), accelerator):
@@ -128,7 +128,7 @@ def cached(
     files = {
         (split, name): folder / f"{split}-{name}-{tap.fingerprint()}.npy"
         for split in cifake.splits
-        for name, tap in statistics.items()
+        for name, tap in by_name(statistics).items()
     }
     wanted = {(split, name): files[split, name] for split in cifake.splits for name in names}
     found = _whole(wanted)
@@ -168,9 +168,9 @@ def mapped(path: Path, checksum: str | None) -> torch.Tensor | None:
     if not path.exists() or not path.stat().st_size:
         return None
     content = np.memmap(path, np.uint8, "c")
-    if xxhash.xxh3_128(content).hexdigest() != checksum:
+    if xxhash.xxh3_128(content.data).hexdigest() != checksum:
         return None
-    head = io.BytesIO(content[:HEADER])
+    head = io.BytesIO(content[:HEADER].tobytes())
     np.lib.format.read_magic(head)
     shape, _, dtype = np.lib.format.read_array_header_1_0(head)
     return torch.from_numpy(content[head.tell() :].view(dtype).reshape(shape))
@@ -192,11 +192,11 @@ def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, **
 def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accelerator: Accelerator) -> None:
     """Take the thresholds of statistics, in place, from images."""
     backbone, every = backbone.folded().to(accelerator.device), -(-len(images) // THRESHOLD_IMAGES)
-    for tap in statistics.values():
-        if hasattr(tap.measure, "fit"):  # one map after the other: all of them would fill memory
+    for tap in by_name(statistics).values():
+        if fit := getattr(tap.measure, "fit", None):  # one map after the other: all of them would fill memory
             batches = images.images[::every].split(BATCH_SIZE)
             stage = tap.statistic.stage
-            tap.measure.fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
+            fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
 
 
 @torch.inference_mode()
@@ -260,13 +260,14 @@ def _compute(
             sides = [values for _, _, values in computed(backbone, wanted, batch, accelerator)]
             for name in paths:
                 values = torch.stack([side[name] for side in sides], 1).to(accelerator.device)
-                values = accelerator.gather(accelerator.pad_across_processes(values)).chunk(processes)
+                padded = accelerator.pad_across_processes(values)
+                values = cast(torch.Tensor, accelerator.gather(padded)).chunk(processes)
                 if writes and not turn:
                     shape = (len(images), *values[0].shape[1:])
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(files[name], header)
                 for first, part in zip(starts[turn:] if writes else (), values, strict=False):
-                    files[name].write(part[: len(images) - first].cpu().contiguous().numpy())
+                    files[name].write(part[: len(images) - first].cpu().contiguous().numpy().data)
             bar.update(min(processes * BATCH_SIZE, len(images) - turn * BATCH_SIZE))
     if writes:
         folder = next(iter(paths.values())).parent

@@ -9,6 +9,7 @@ from functools import partial, reduce
 from math import inf, isqrt
 from numbers import Real
 from operator import or_
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -21,13 +22,17 @@ LEAST_SCALES = 3
 Array = np.ndarray | torch.Tensor | Sequence
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _whole_numbers(values: Sequence[int], what: str, least: int, most: float = inf, count: int = 1) -> list[int]:
     """Return sizes, lags and the like as a list of int; a `CifakeError` where they are not what they must be."""
     try:
-        given = list(values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else values)
+        given: list = list(values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else values)
     except TypeError:  # a single number, None
         given = [None]
-    numbers = [v for v in given if isinstance(v, Real) and not isinstance(v, bool) and least <= v <= most]
+    numbers = [v for v in given if _is_number(v) and least <= v <= most]
     whole = {int(v) for v in numbers if v % 1 == 0}
     if len(whole) < max(count, len(given)):
         end = "up" if most == inf else f"to {most}"
@@ -195,6 +200,14 @@ def default_sizes(height: int, width: int) -> list[int]:
     return [min(sizes, key=partial(misfit, power=power)) for power, sizes in near.items()]
 
 
+@overload
+def box_counting_dimension(
+    mask: Array, sizes: Sequence[int] | None = None, *, return_fit: Literal[False] = False
+) -> float: ...
+@overload
+def box_counting_dimension(
+    mask: Array, sizes: Sequence[int] | None = None, *, return_fit: Literal[True]
+) -> BoxCountingFit: ...
 def box_counting_dimension(
     mask: Array, sizes: Sequence[int] | None = None, *, return_fit: bool = False
 ) -> float | BoxCountingFit:
@@ -223,7 +236,7 @@ def box_counting_dimension(
     if sizes is None:
         sizes = default_sizes(*whole.shape)
     sizes = _whole_numbers(sizes, "box sizes", 1, max(whole.shape), LEAST_SCALES)
-    counts = box_counts(whole, sizes).numpy()
+    counts = np.asarray(box_counts(whole, sizes))
     if not counts.any():
         raise CifakeError("The set is empty: no pixel of the mask differs from zero, and nothing has no dimension.")
     x, y = -np.log(sizes), np.log(counts)
@@ -386,6 +399,10 @@ def _variogram(surfaces: torch.Tensor, lags: Sequence[int]) -> torch.Tensor:
     return torch.where(varies.all(-1), dimensions, torch.where(smooth, 2, 3 - _slope_of_some(logs, lags, varies) / 2))
 
 
+@overload
+def local_dimensions(gray: torch.Tensor, window: int = 11) -> torch.Tensor: ...
+@overload
+def local_dimensions(gray: np.ndarray | Sequence, window: int = 11) -> np.ndarray: ...
 def local_dimensions(gray: Array, window: int = 11) -> np.ndarray | torch.Tensor:
     """Return the variogram dimension of every square window of a grey surface: how rough it is where.
 
@@ -413,7 +430,8 @@ def local_dimensions(gray: Array, window: int = 11) -> np.ndarray | torch.Tensor
     surfaces = _as_surfaces(gray, 8)
     (window,) = _whole_numbers([window], "side of a window", 8, min(surfaces.shape[-2:]))
     windows = surfaces.unfold(-2, window, 1).unfold(-2, window, 1)
-    return _returned(_variogram(windows, [1, 2, 4]), gray)
+    dimensions = _variogram(windows, [1, 2, 4])
+    return dimensions if isinstance(gray, torch.Tensor) else dimensions.numpy()
 
 
 class FractalDimension(nn.Module):
@@ -444,6 +462,9 @@ class FractalDimension(nn.Module):
         From ``forward``: maps of another number of channels, or with fewer than three box sizes (under 8×8).
     """
 
+    threshold: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, channels: int, *, temperature: float = 0.02, hard: bool = False) -> None:
         super().__init__()
         if not 0 < temperature < inf:
@@ -462,13 +483,13 @@ class FractalDimension(nn.Module):
     @torch.no_grad()
     def fit(self, batches: Iterable[torch.Tensor]) -> "FractalDimension":
         """Take mean and standard deviation of every channel from batches (N, C, H, W) of training maps."""
-        count, total, squares = 0, 0.0, 0.0
+        count, (total, squares) = 0, torch.zeros(2, *self.threshold.shape, device=self.threshold.device).double()
         for maps in batches:
             self._check(maps)
             values = maps.double()
             count += values[:, 0].numel()
-            total = total + values.sum((0, 2, 3))
-            squares = squares + values.square().sum((0, 2, 3))
+            total = total + values.sum((0, 2, 3)).to(total.device)
+            squares = squares + values.square().sum((0, 2, 3)).to(total.device)
         if not count:
             raise CifakeError("There is no training map to take thresholds from.")
         mean = total / count

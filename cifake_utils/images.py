@@ -182,14 +182,19 @@ def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
         return f"{name} is not an image that Pillow can read. {EXPECTED} Convert it to one of these."
     except Image.DecompressionBombError:
         return (
-            f"{name} says that it has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels, which could be a "
+            f"{name} says that it has more than {_most_pixels() // 10**6} million pixels, which could be a "
             "decompression bomb. Expected fewer. If you trust it, make it smaller with another program."
         )
     except MemoryError:
         return f"{name} needs more memory than there is. Expected a smaller image. Close other programs, or reduce it."
     except Exception as error:  # each format has its own ways to fail
-        reason = filenames.escaped(error) or type(error).__name__
+        reason = filenames.escaped(str(error)) or type(error).__name__
         return f"{name} can't be read: {reason}. Expected a sound image file. Save or download it again."
+
+
+def _most_pixels() -> int:
+    """Return from how many pixels on Pillow takes an image for a decompression bomb."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where it is None, nothing counts as one
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -257,7 +262,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image, file_format: str) -> Image.Image:
+def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:
     """Return an image of any mode, from a file of this format, as 8-bit RGB."""
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM"):  # converting would clip at 255
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
@@ -278,10 +283,12 @@ def encode(image: Image.Image) -> bytes:
 
 def _settings(image: Image.Image) -> tuple | None:
     """Return quantisation tables and subsampling of an opened JPEG file, None for another format."""
-    return (image.quantization, JpegImagePlugin.get_sampling(image)) if image.format == "JPEG" else None
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.format == "JPEG":  # not MPO, a kind of JPEG
+        return image.quantization, JpegImagePlugin.get_sampling(image)
+    return None
 
 
 @cache
-def _encoder() -> tuple:
+def _encoder() -> tuple | None:
     """Return the `_settings` of what `encode` writes."""
     return _settings(Image.open(io.BytesIO(encode(Image.new("RGB", (sources.SIZE, sources.SIZE))))))

@@ -106,6 +106,8 @@ class CombinedLoss(nn.Module):
         An unknown sign, or floors that are not three numbers as above.
     """
 
+    floors: torch.Tensor
+
     def __init__(
         self,
         *,

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -30,18 +31,15 @@ class SmallMapConv2d(nn.Conv2d):
     groups, padded with zeros.
     """
 
+    padding: tuple[int, int]  # never a word such as "same"
+
     @classmethod
     def like(cls, convolution: nn.Conv2d) -> "SmallMapConv2d":
         """Return one with the very parameters of a convolution, which draws no random values."""
+        # Pairs of numbers, which torch declares as tuples of any length.
+        shape: Any = (convolution.kernel_size, convolution.stride, convolution.padding)
         with torch.device("meta"):
-            made = cls(
-                convolution.in_channels,
-                convolution.out_channels,
-                convolution.kernel_size,
-                convolution.stride,
-                convolution.padding,
-                bias=convolution.bias is not None,
-            )
+            made = cls(convolution.in_channels, convolution.out_channels, *shape, bias=convolution.bias is not None)
         made.weight, made.bias = convolution.weight, convolution.bias
         return made
 
@@ -119,8 +117,9 @@ class Backbone(ResNet):
         for module in list(backbone.modules()):
             children = dict(module.named_children())
             for before, after in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
-                if isinstance(children.get(after), nn.BatchNorm2d):
-                    setattr(module, before, fuse_conv_bn_eval(children[before], children[after]))
+                convolution, norm = children.get(before), children.get(after)
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    setattr(module, before, fuse_conv_bn_eval(convolution, norm))
                     setattr(module, after, nn.Identity())
         return backbone
 
@@ -146,11 +145,11 @@ class Measure:
         Of the class.
     """
 
-    compute: Callable[[torch.Tensor], torch.Tensor] | type[nn.Module]
+    compute: Callable[[torch.Tensor], Any] | type[nn.Module]  # Any: some return a float for a single surface
     version: int = 1
     options: dict = field(default_factory=dict)
 
-    def made(self, channels: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def made(self, channels: int) -> Callable[[torch.Tensor], Any]:
         """Return what computes it for maps of so many channels."""
         return self.compute(channels, **self.options) if isinstance(self.compute, type) else self.compute
 
@@ -259,6 +258,11 @@ def taps(names: Iterable[str], channels: dict[str, int]) -> nn.ModuleDict:
     return nn.ModuleDict(
         {name: Tap(STATISTICS[name], width) for name, width in zip(names, widths(names, channels), strict=True)}
     )
+
+
+def by_name(statistics: nn.ModuleDict) -> dict[str, Tap]:
+    """Return what `taps` made as a dict, whose type says that it holds nothing but taps."""
+    return cast(dict[str, Tap], dict(statistics.items()))
 
 
 def standardise(inputs: int) -> nn.BatchNorm1d:

@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -64,7 +65,7 @@ def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool =
     """
     cam = LayerGradCam(lambda inputs: model(inputs).diff(dim=1)[:, 0], model.backbone.layer1)
     sides = torch.stack([image, image.flip(2)]) if mirror_average else image[None]
-    maps = cam.attribute(normalise(sides))[:, 0].detach()
+    maps = cast(torch.Tensor, cam.attribute(normalise(sides)))[:, 0].detach()
     return (maps[0] + maps[1].flip(1)) / 2 if mirror_average else maps[0]
 
 
@@ -99,7 +100,7 @@ def predict(
         ``folder`` is a file; no run that fits.
     """
     profile = profiles.active()
-    paths = list(dict.fromkeys(map(Path, paths)))
+    files = list(dict.fromkeys(map(Path, paths)))
     folder = Path(folder or profile.runs / "predictions")
     if folder.exists() and not folder.is_dir():
         raise CifakeError(
@@ -107,10 +108,10 @@ def predict(
         )
     # A picture takes the place of an older one, but not of an image that it is asked to score.
     there = os.path.realpath(folder)
-    taken = {filenames.same(path.name) for path in paths if os.path.realpath(path.parent) == there}
-    width = max(len("image"), *(len(filenames.shown(path)) for path in paths))
+    taken = {filenames.same(path.name) for path in files if os.path.realpath(path.parent) == there}
+    width = max(len("image"), *(len(filenames.shown(path)) for path in files))
     problems: list[str] = []
-    batches = _readable(paths, problems)
+    batches = _readable(files, problems)
     first = next(batches, None)
     if first is None:
         return problems
@@ -118,9 +119,9 @@ def predict(
     temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
     for line in (_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"):
         write(line)
-    with progress.bar(desc="predicting", total=len(paths), shown=len(paths) > 1) as bar:
+    with progress.bar(desc="predicting", total=len(files), shown=len(files) > 1) as bar:
         for found in itertools.chain([first], batches):
-            bar.total = len(paths) - len(problems)
+            bar.total = len(files) - len(problems)
             pixels = torch.stack(list(found.values()))
             raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
             scaled = evaluation.with_temperature(raw, temperature)

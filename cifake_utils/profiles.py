@@ -5,6 +5,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import platformdirs
 import torch
@@ -90,10 +91,11 @@ class Profile:
         device = torch.device("cpu") if cpu else state.default_device
         precision = _precision(device)
         kept = AcceleratorState().mixed_precision if is_initialized() else precision
-        if (state.device.type, kept) != (device.type, precision):
+        in_use = cast(torch.device, state.device)
+        if (in_use.type, kept) != (device.type, precision):
             raise CifakeError(
                 f"The profile {self.name} needs the device {device.type} with mixed precision {precision!r}. This "
-                f"process already uses {state.device.type} with {kept!r}, and accelerate can't change them within a "
+                f"process already uses {in_use.type} with {kept!r}, and accelerate can't change them within a "
                 "process. Start a new process; in a notebook, restart the kernel."
             )
         torch.backends.cudnn.benchmark = device.type == "cuda"  # batches have one shape, the last of an epoch excepted

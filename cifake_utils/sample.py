@@ -5,6 +5,7 @@ convolutional autoencoder: encoder, noisy low-dimensional latent, up-sampling de
 latent diffusion model that leaves its fingerprint. It is a *sample* to learn the tools on, it is not CIFAKE.
 """
 
+import io
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -92,7 +93,7 @@ def photograph(name: str) -> Image.Image:
             f"The photograph {name} of the sample is not where {package} ships it ({file}). Install the versions "
             "that constraints.txt names: `pip install -r requirements.txt -c constraints.txt`."
         )
-    return Image.open(file).convert("RGB")
+    return Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
 
 
 def region(size: tuple[int, int], part: str) -> tuple[int, int, int, int]:

@@ -252,7 +252,7 @@ def decode(content: bytes | str) -> np.ndarray:
     except Image.DecompressionBombError:
         raise ValueError("says that it has far too many pixels; expected 32×32 RGB") from None
     except Exception as error:  # every format of Pillow has its own ways to fail
-        raise ValueError(f"is damaged: {filenames.escaped(error) or type(error).__name__}") from None
+        raise ValueError(f"is damaged: {filenames.escaped(str(error)) or type(error).__name__}") from None
     if size != (SIZE, SIZE) or mode != "RGB":
         raise ValueError(f"is a {size[0]}×{size[1]} image of mode {mode}; expected 32×32 RGB")
     return np.array(image)

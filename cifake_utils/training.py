@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from cifake_utils.support.fingerprint import recipe_hash
 
 VERSION = 1  # raise it when what comes out changes: the loop, schedules, batches, losses, turns, broken features
 
-Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
+Loss = Callable[..., Any]  # to a scalar, or to a scalar and its named terms: see `fit`
 
 
 def _cosine(optimizer: Optimizer, learning_rate: float, steps: int) -> lr_scheduler.LRScheduler:
@@ -161,7 +162,7 @@ def fit(
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
-                run.save()
+                run.save(checkpoint)
     accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
     if run.best:  # there is none without an epoch
         module.load_state_dict(run.best)
@@ -171,7 +172,7 @@ def fit(
 def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
     """Take the steps of one epoch and note its mean losses; return for each step what `_require_finite` looks at."""
     train, history, scaler = run.train, run.history, run.scaler
-    history.learning_rate.append(run.rates.get_last_lr()[0])
+    history.learning_rate.append(float(run.rates.get_last_lr()[0]))
     run.model.train()
     steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
     for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
@@ -245,7 +246,7 @@ def _prepare(
     model = accelerator.prepare(model)
     run = _Run(module, model, *shares, loss, own, optimizer, rates, scaler, options, accelerator, seed, checkpoint, key)
     if checkpoint and checkpoint.exists():
-        run.restore()
+        run.restore(checkpoint)
     return run
 
 
@@ -310,11 +311,12 @@ class _Run:
             else:
                 self.best[name] = value.clone()
 
-    def save(self) -> None:
+    def save(self, path: Path) -> None:
+        """Write all that moves, in place of the file ``path``."""
         optimizer = self.optimizer.state_dict()
         moments = {f"{row}/{name}": value for row, state in optimizer["state"].items() for name, value in state.items()}
         checkpoints.save(
-            self.checkpoint,
+            path,
             {
                 "module": self.module.state_dict(),
                 "best": self.best,
@@ -330,9 +332,9 @@ class _Run:
             },
         )
 
-    def restore(self) -> None:
+    def restore(self, path: Path) -> None:
         """Take up what `save` wrote, if the same call wrote it."""
-        tensors, state = checkpoints.load(self.checkpoint)
+        tensors, state = checkpoints.load(path)
         if state["key"] != self.key:
             return
         self.module.load_state_dict(tensors["module"])
@@ -358,7 +360,8 @@ class _Run:
 def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
     """Return the fingerprint of all that the outcome of a call depends on."""
     own = loss.state_dict() if isinstance(loss, nn.Module) else {}
-    named = [type(loss).__name__, loss.options()] if isinstance(loss, nn.Module) else loss.__name__
+    options = getattr(loss, "options", None)  # which a function does not have
+    named = [type(loss).__name__, options()] if options else loss.__name__
     parts = [settings, str(module), named, module.state_dict(), own]
     for batches in (train, val):
         parts += [type(batches).__name__, batches.batch_size, batches.stratified, batches.inputs, batches.labels]
@@ -371,10 +374,13 @@ def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndar
     The CPU adds them up: an Apple GPU has no float64.
     """
     values = torch.stack([losses for losses, *_ in steps]).cpu().numpy().astype(np.float64)
-    sums = sum(row * count for row, (_, count, _) in zip(values, steps, strict=True))
+    sums = np.zeros(values.shape[1])
+    for row, (_, count, _) in zip(values, steps, strict=True):
+        sums += row * count
     if train.processes == 1:
         return sums
-    return accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum").cpu().numpy()
+    reduced = accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum")
+    return cast(torch.Tensor, reduced).cpu().numpy()
 
 
 def _require_finite(run: _Run, epoch: int, steps: list[tuple]) -> None:

@@ -99,11 +99,11 @@ def paired_tests(right: dict[str, np.ndarray]) -> list[PairedTest]:
         proportions*, 1947; Holm, *A simple sequentially rejective multiple test procedure*, 1979.
     """
     pairs = list(combinations(right, 2))
-    p_values = [
-        float(mcnemar([[0, (right[a] & ~right[b]).sum()], [(right[b] & ~right[a]).sum(), 0]], exact=True).pvalue)
-        for a, b in pairs
-    ]
-    corrected = multipletests(p_values, method="holm")[1] if pairs else []
+    p_values = []
+    for a, b in pairs:
+        disagreements = [[0, (right[a] & ~right[b]).sum()], [(right[b] & ~right[a]).sum(), 0]]
+        p_values.append(float(mcnemar(disagreements, exact=True).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
+    corrected = np.asarray(multipletests(p_values, method="holm")[1]) if pairs else []
     tests = []
     for (a, b), p, p_holm in zip(pairs, p_values, corrected, strict=True):
         differences = right[a].astype(float) - right[b].astype(float)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def brighter_half_dimension(surfaces: torch.Tensor) -> torch.Tensor:
 
 
 # What is measured of a grey image (N, H, W): one number each, (N,).
-ESTIMATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+ESTIMATORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "box counting, brighter half": brighter_half_dimension,
     "differential box counting": fractal.differential_box_counting_dimension,
     "variogram": fractal.variogram_dimension,

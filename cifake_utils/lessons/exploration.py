@@ -64,7 +64,7 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
     counts = {label: Counter() for label in LABELS}
     for entry in entries:
         with open_image(entry.content) as image:
-            if image.format != "JPEG":
+            if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.format != "JPEG":
                 setting = image.format
             else:
                 subsampling = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(JpegImagePlugin.get_sampling(image), "other")

@@ -37,7 +37,7 @@ def photograph(name: str) -> np.ndarray:
 def boxes_drawn(mask: np.ndarray, size: int) -> np.ndarray:
     """Return a picture of a set (H, W) under the boxes that hold a part of it: uint8, (H, W, 3)."""
     height, width = mask.shape
-    boxes = block_reduce(mask, (size, size), np.max).repeat(size, 0).repeat(size, 1)[:height, :width]
+    boxes = block_reduce(mask, size, np.max).repeat(size, 0).repeat(size, 1)[:height, :width]
     picture = np.full((height, width, 3), 255, np.uint8)
     picture[boxes] = 255 * (0.5 + 0.5 * ORANGE)
     if size >= 8:
@@ -202,7 +202,7 @@ def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDime
         return render_map(test.images[first[image]], shown, threshold)
 
     stage = ipywidgets.Dropdown(options=list(layers), description="stage")
-    channel = ipywidgets.IntSlider(0, min=0, max=len(layers[stage.value].threshold) - 1, description="channel")
+    channel = ipywidgets.IntSlider(0, min=0, max=len(next(iter(layers.values())).threshold) - 1, description="channel")
     stage.observe(lambda change: setattr(channel, "max", len(layers[change["new"]].threshold) - 1), "value")
     return live(
         render,

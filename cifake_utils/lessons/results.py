@@ -22,9 +22,11 @@ def table() -> str:
     """
     frame = reference_scores(list(EXPERIMENTS)).dropna(subset="accuracy")
     frame["experiment"] = [f"`{name}`, {EXPERIMENTS[name].about}" for name in frame["experiment"]]
-    frame["here: accuracy (95 % interval)"] = [f"{row.accuracy:.4f} ({row.interval})" for row in frame.itertuples()]
+    frame["here: accuracy (95 % interval)"] = [
+        f"{accuracy:.4f} ({interval})" for accuracy, interval in zip(frame["accuracy"], frame["interval"], strict=True)
+    ]
     columns = ["experiment", "paper", "here: accuracy (95 % interval)", "seeds", *SCORES[1:]]
-    return Table(frame[columns].rename(columns=HEADINGS), formats={"seeds": ".0f"}).markdown()
+    return Table(frame.loc[:, columns].rename(columns=HEADINGS), formats={"seeds": ".0f"}).markdown()
 
 
 def reference(names: Sequence[str]) -> Table:
@@ -36,7 +38,7 @@ def reference(names: Sequence[str]) -> Table:
     caption = "All of CIFAKE, 20,000 test images, means over the seeds"
     for name in frame["experiment"][frame["accuracy"].isna()]:
         caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
-    frame = frame[["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
+    frame = frame.loc[:, ["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
     return Table(
         frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),
         caption,
@@ -72,7 +74,7 @@ def own(runs: Sequence[records.Record]) -> Table:
     frame["95 % interval"] = _intervals(frame)
     columns = ["run", "accuracy", "95 % interval", "f1_fake", "auroc"]
     columns += ["reference", "paper"] if runs[0].data == "CIFAKE" else []
-    return Table(frame[columns].rename(columns=HEADINGS), title(runs[0]))
+    return Table(frame.loc[:, columns].rename(columns=HEADINGS), title(runs[0]))
 
 
 def title(run: records.Record) -> str:
@@ -132,4 +134,7 @@ def _scores(runs: list[records.Record]) -> dict[str, float]:
 
 def _intervals(frame: pd.DataFrame) -> list[str | None]:
     """Return the accuracy's interval as text, by row."""
-    return [None if np.isnan(row.low) else f"{row.low:.4f} to {row.high:.4f}" for row in frame.itertuples()]
+    return [
+        None if np.isnan(low) else f"{low:.4f} to {high:.4f}"
+        for low, high in zip(frame["low"], frame["high"], strict=True)
+    ]

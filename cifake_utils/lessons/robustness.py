@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
 
 def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Convolve with a Gaussian of standard deviation ``sigma``, in pixels."""
-    return transforms.gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma)
+    return transforms.gaussian_blur(images, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
 
 
 def noise(images: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -99,7 +100,7 @@ class Corruption:
         What the strength is.
     """
 
-    change: Callable[[torch.Tensor, float], torch.Tensor]
+    change: Callable[[torch.Tensor, Any], torch.Tensor]
     strengths: tuple[float, ...]
     unit: str
 

@@ -144,7 +144,7 @@ def smaller(png: bytes) -> bytes:
     that are chosen for this picture. Pictures with transparent pixels are left as they are.
     """
     with Image.open(io.BytesIO(png)) as picture:
-        if picture.mode == "P" or picture.convert("RGBA").getextrema()[3] != (255, 255):
+        if picture.mode == "P" or picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             return png
         few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isnan
 from numbers import Integral, Real
 
 import numpy as np
@@ -78,7 +79,7 @@ def _text(value: object, fractional: str, spec: str | None) -> str:
     """Return a cell's text: a number in the format `spec`, or else in one that suits its kind."""
     if isinstance(value, str):
         return value
-    if value is None or value is pd.NA or (isinstance(value, Real) and np.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, Real) and isnan(value)):
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"

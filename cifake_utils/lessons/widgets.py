@@ -38,7 +38,7 @@ class Interactive(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options) -> dict:
         (picture,) = (part for part in self.children if isinstance(part, ipywidgets.Image))
-        return super()._repr_mimebundle_(**options) | {
+        return (super()._repr_mimebundle_(**options) or {}) | {
             "image/png": base64.b64encode(picture.value).decode(),
             "text/plain": "An interactive figure: run this cell to play with it.",
         }
