@@ -17,7 +17,7 @@ STD = (0.229, 0.224, 0.225)
 
 @cache
 def _mean_and_std(device: torch.device) -> list[torch.Tensor]:
-    """Return `MEAN` and `STD` as (1, 3, 1, 1) on a device. They are copied only once, since a copy makes the CPU wait."""
+    """Return `MEAN` and `STD` as (1, 3, 1, 1) on a device. They are copied once, since a copy makes the CPU wait."""
     return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD)]
 
 

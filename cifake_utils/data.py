@@ -15,12 +15,11 @@ from sklearn.model_selection import train_test_split
 
 from cifake_utils import CifakeError, data_sets, profiles
 from cifake_utils.data_sets import CIFAKE, DataSet, download_folder
+from cifake_utils.sources import FAKE as FAKE  # of this module too, for whoever works with its images
 from cifake_utils.sources import (
-    FAKE,  # noqa: F401  # of this module too, for whoever works with its images
     LABELS,
     MOST_CLASSES,
     PARTS,
-    REAL,  # noqa: F401
     SIZE,
     UNKNOWN_CLASS,
     Entry,
@@ -33,6 +32,7 @@ from cifake_utils.sources import (
     leftovers,
     shards_of,
 )
+from cifake_utils.sources import REAL as REAL
 from cifake_utils.support import verified
 from cifake_utils.support.files import clear_leftovers, locked, writable
 from cifake_utils.support.fingerprint import content_hash, recipe_hash
@@ -275,7 +275,7 @@ def _three_splits(parts: dict[str, ImageSet]) -> dict[str, ImageSet]:
 
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
-    """Return the folder with the encoded images of a profile (default: the active one). The sample is built if needed."""
+    """Return the folder with the encoded images of a profile (default: active). The sample is built if needed."""
     return data_sets.get(profiles.resolve(profile).data).folder()
 
 

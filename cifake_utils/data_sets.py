@@ -18,8 +18,8 @@ class DataSet:
 
     The images lie in a folder, either as a tree (``train/REAL``, ``train/FAKE``, ``test/REAL``, ``test/FAKE``, and
     ``val`` where there is one) or as parquet shards (``train*.parquet``, ``test*.parquet``). Each is a 32×32 RGB image.
-    The name of a file may give its object class, as in CIFAKE: ``0000.jpg`` belongs to the first class, ``0000 (2).jpg``
-    to the second.
+    The name of a file may give its object class, as in CIFAKE: ``0000.jpg`` belongs to the first class, and
+    ``0000 (2).jpg`` to the second.
 
     Attributes
     ----------

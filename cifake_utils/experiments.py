@@ -551,7 +551,7 @@ def _batches(
 
 
 def _side_by_side(values: dict[str, torch.Tensor], experiment: Experiment, seed: int, split: str) -> torch.Tensor:
-    """Return the statistics (N, …, D) of a split's images as the head sees them: concatenated, and broken in a control."""
+    """Return statistics (N, …, D) of a split's images as the head sees them: concatenated, and broken in a control."""
     if broken := experiment.broken:
         splits = ("train", "val", "test")
         values = features.break_some(values, broken.statistics, broken.way, len(splits) * seed + splits.index(split))

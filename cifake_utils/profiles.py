@@ -90,7 +90,7 @@ class Profile:
             accelerate can't change within a process.
         """
         cpu = self.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
-        # The timeout is long because the main process may have to decode images or wait for the training of another job.
+        # The timeout is long because the main process may have to decode images or wait for another job's training.
         state = PartialState(cpu=cpu, timeout=timedelta(days=7))
         device = torch.device("cpu") if cpu else state.default_device
         precision = _precision(device)
@@ -188,7 +188,7 @@ def runs_folder() -> Path:
 
 
 def notebooks() -> Path:
-    """Return the folder of the lessons; raise a `CifakeError` if the package was installed from a wheel, without them."""
+    """Return the folder of the lessons; raise a `CifakeError` if the package was installed from a wheel."""
     if PROJECT is None:
         raise CifakeError(
             "The lessons are not part of the installed package. To run them, clone the repository and start there: "

@@ -79,7 +79,7 @@ def _tree_entries(folder: Path) -> list[Entry]:
         if odd:
             raise SourceError(
                 f"The folder {folder / label} holds {len(odd)} entries that can't be images, such as "
-                f"{', '.join(odd[:3])}. Expected only image files there. Remove the other entries, or move them elsewhere."
+                f"{', '.join(odd[:3])}. Expected only image files there. Remove the others, or move them elsewhere."
             )
         if not files:
             state = "empty" if (folder / label).is_dir() else "missing"
@@ -116,8 +116,8 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 def shards_of(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet shards by part. The name of a shard begins with its part, or its folder is named after it.
 
-    If shards are numbered (``train-00000-of-00002.parquet``), all of them must exist. Files that an interrupted download
-    left beside them don't count. Raises `SourceError` if a part has no shards, or not all of them.
+    If shards are numbered (``train-00000-of-00002.parquet``), all of them must exist. Files that an interrupted
+    download left beside them don't count. Raises `SourceError` if a part has no shards, or not all of them.
     """
     every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
     leftover = next((f" (there is {path.name})" for path in leftovers(folder)), "")
@@ -248,7 +248,7 @@ def open_image(content: bytes | str) -> Image.Image:
 
 
 def decode(content: bytes | str) -> np.ndarray:
-    """Return an encoded image as uint8 (32, 32, 3). For any other file, raise a `ValueError` that says what is wrong."""
+    """Return an encoded image as uint8 (32, 32, 3). For any other file, raise a `ValueError` that says why."""
     try:
         with open_image(content) as image:
             size, mode = image.size, image.mode
