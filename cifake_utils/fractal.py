@@ -168,8 +168,8 @@ def _powers_of_two(height: int, width: int) -> list[int]:
     sizes = [2**power for power in range(shorter.bit_length()) if 2**power <= shorter // 2]
     if len(sizes) < LEAST_SCALES:
         raise CifakeError(
-            f"A map of {height}×{width} pixels has {len(sizes)} box sizes between 1 and half its side; a meaningful "
-            f"slope needs {LEAST_SCALES}. The shorter side must have at least {2**LEAST_SCALES} pixels."
+            f"A map of {height}×{width} pixels has {len(sizes)} box sizes between 1 and half its side; a slope that "
+            f"means anything needs {LEAST_SCALES}. The shorter side must have at least {2**LEAST_SCALES} pixels."
         )
     return sizes
 
