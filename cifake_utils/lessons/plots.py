@@ -176,8 +176,8 @@ _PARTS = {
 def architecture(name: str) -> Figure:
     """Draw what an experiment is made of, from image to loss, after figure 1 of *From Real to Rendered*.
 
-    Everything is read from the declaration of the experiment: the start of the backbone, what learns and what is frozen,
-    the measured maps and their measures, the layers of the head, and the loss. A number in a box is the number of
+    Everything is read from the declaration of the experiment: the start of the backbone, what learns and what is
+    frozen, the measured maps and their measures, the layers of the head, and the loss. A number in a box counts the
     channels or features that leave it. Layers of unknown kinds are called by their class.
 
     Parameters
