@@ -2,7 +2,7 @@
 
     CIFAKE_DATA=FOLDER python tools/make_gan_samples.py
 
-writes ``gan_samples.npz`` beside this file; about ten minutes on two cores. The network is that of Radford, Metz &
+writes ``cifake_utils/assets/gan_samples.npz``; about ten minutes on two cores. The network is that of Radford, Metz &
 Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, ICLR 2016,
 at 32×32. No detector has any part in this: neither in the training nor in the choice of samples, which are the first
 500 drawn.
