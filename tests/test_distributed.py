@@ -68,9 +68,11 @@ def results_of_two(folder, job, *arguments):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def plain():
-    """Return a few layers without batch norm, whose values depend on one image each."""
-    return Projected(nn.ReLU())
+class Plain(Projected):
+    """A few layers without batch norm, whose values depend on one image each."""
+
+    def __init__(self):
+        super().__init__(nn.ReLU())
 
 
 def few_images(count, seed):
@@ -82,7 +84,7 @@ def few_images(count, seed):
 
 def train_plain(checkpoint=None, die_at=None):
     """Return the curves, the last P(FAKE) of 23 images, and the weights, of four epochs of six steps."""
-    accelerator, module, val = PROFILE.accelerator(), plain(), few_images(23, 1)
+    accelerator, module, val = PROFILE.accelerator(), Plain(), few_images(23, 1)
     shuffled = batches.ImageBatches.shuffled
 
     def die_at_a_step(self, seed, epoch):

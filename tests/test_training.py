@@ -17,9 +17,11 @@ from tests.small import Projected
 SAMPLE = profiles.PROFILES["sample"]
 
 
-def small():
-    """Return a few layers with all that has a state: batch norm, dropout, a channels_last kernel, a projection."""
-    return Projected(nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2))
+class Small(Projected):
+    """A few layers with all that has a state: batch norm, dropout, a channels_last kernel, a projection."""
+
+    def __init__(self):
+        super().__init__(nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2))
 
 
 def few_images(count, seed, kind=batches.ImageBatches):
@@ -29,7 +31,7 @@ def few_images(count, seed, kind=batches.ImageBatches):
 
 def run_small(checkpoint=None, train=None, seed=0, **options):
     """Return the history without seconds, and the weights of module and loss, of six epochs of six steps."""
-    module, loss = small(), losses.CombinedLoss()
+    module, loss = Small(), losses.CombinedLoss()
     settings = {"learning_rate": 0.01, "weight_decay": 0.05, "max_norm": 1.0, "schedule": "one_cycle", "patience": None}
     history = training.fit(
         module,
@@ -168,10 +170,10 @@ def test_schedules(schedule, first, last):
 
 
 def test_clipping_limits_the_step():
-    source, start = few_images(8, 0), small().state_dict()
+    source, start = few_images(8, 0), Small().state_dict()
 
     def distance(max_norm):  # plain gradient descent would shrink with the limit; Adam's ε makes it show
-        module = small()
+        module = Small()
         options = training.Options(max_norm=max_norm)
         training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator(), options=options)
         return (module.classify.weight - start["classify.weight"]).norm().item()
@@ -185,7 +187,7 @@ def test_bfloat16_autocast_on_the_cpu(monkeypatch):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
         history, _ = run_small()
         assert history.train_loss[-1] < history.train_loss[0]
-        module, source = small(), few_images(16, 0)
+        module, source = Small(), few_images(16, 0)
         training.fit(module, source, source, epochs=1, accelerator=SAMPLE.accelerator())
         inputs = next(source.in_order())[0]
         expected = module.classify(module.project(inputs))
@@ -233,7 +235,7 @@ def test_float16_leaves_steps_out_that_overflow_and_learns_as_float32(float16, m
     expected, usual = run_small(max_norm=max_norm)
     assert history.learning_rate == expected.learning_rate  # the schedule counts batches, not steps
     assert history.train_loss == pytest.approx(expected.train_loss, abs=0.02)
-    start = small().state_dict()["classify.weight"]
+    start = Small().state_dict()["classify.weight"]
     moved = [(weights["classify.weight"] - start).norm().item() for weights in (state, usual)]
     assert moved[0] == pytest.approx(moved[1], rel=0.5)
 
@@ -324,7 +326,7 @@ def test_loop_never_waits_for_the_device(monkeypatch, combined):
         loss = losses.CombinedLoss() if combined else nn.functional.cross_entropy
         with Waits() as waits:
             options = training.Options(max_norm=1.0, patience=None)
-            training.fit(small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), options=options, loss=loss)
+            training.fit(Small(), train, val, epochs=2, accelerator=SAMPLE.accelerator(), options=options, loss=loss)
         counts.append((waits.count, len(copies)))
     assert counts[0] == counts[1]  # thirty steps an epoch wait as often as ten: at its end
     assert all(count > 0 for count in counts[0])
@@ -350,4 +352,4 @@ def test_compiled_training_is_the_same(monkeypatch, tmp_path):
         torch.compiler.reset()
     assert history.val_loss == pytest.approx(plain.val_loss, abs=1e-4)
     assert list(compiled) == list(state)
-    assert set(checkpoints.load(tmp_path / "c.safetensors")[0]["module"]) == set(small().state_dict())
+    assert set(checkpoints.load(tmp_path / "c.safetensors")[0]["module"]) == set(Small().state_dict())
