@@ -40,7 +40,7 @@ class Profile:
     name : str
         The value of ``CIFAKE_PROFILE`` that chooses it.
     data : str
-        Name of the data set, as `data.DATA_SETS` declares it: ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
+        Name of the data set, as `data_sets.DATA_SETS` declares it: ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
     sizes : tuple of int or None
         Number of images in the train, validation and test split; None takes all images.
     pretrained : str

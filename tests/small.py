@@ -14,6 +14,21 @@ def cifake(count: int) -> data.Cifake:
     return data.Cifake(images, images, images, class_names=data_sets.CIFAKE.class_names, source="sample", hash="few")
 
 
+class Projected(nn.Module):
+    """A convolution, the given layers, and a linear layer from 8 features to logits; the kernel is channels_last."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        torch.manual_seed(0)
+        self.project = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), *layers, nn.AvgPool2d(15), nn.Flatten())
+        self.classify = nn.Linear(8, 2)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, inputs, with_features=False):
+        features = self.project(inputs)
+        return (self.classify(features), features) if with_features else self.classify(features)
+
+
 class Narrow(nn.Module):
     """Stands in for ResNet50, which would take gigabytes to train: maps of the right shapes from one convolution."""
 

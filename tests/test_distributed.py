@@ -29,7 +29,7 @@ from cifake_utils import (
 )
 from cifake_utils.support.fingerprint import state_hash
 from tests.processes import context, die, was_killed
-from tests.small import Narrow, cifake
+from tests.small import Narrow, Projected, cifake
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5)
 PATIENCE = 600  # seconds, for a machine that is busy with other work
@@ -68,19 +68,11 @@ def results_of_two(folder, job, *arguments):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-class Plain(nn.Module):
+class Plain(Projected):
     """A few layers without batch norm, whose values depend on one image each."""
 
     def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.project = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AvgPool2d(15), nn.Flatten())
-        self.classify = nn.Linear(8, 2)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, inputs, with_features=False):
-        features = self.project(inputs)
-        return (self.classify(features), features) if with_features else self.classify(features)
+        super().__init__(nn.ReLU())
 
 
 def few_images(count, seed):

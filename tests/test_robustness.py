@@ -90,6 +90,13 @@ def tiles(tmp_path, monkeypatch):
     monkeypatch.setitem(robustness.GENERATORS, "tiles", robustness.Generator(file, "random pixels"))
 
 
+def test_a_new_file_that_is_not_listed_is_refused_with_the_way_to_list_it(tiles):
+    file = robustness.GENERATORS["tiles"].file
+    file.rename(file.with_name("new.npz"))
+    with pytest.raises(verified.DamagedFile, match=r"new\.npz .* has no line for it; CONTRIBUTING\.md says how to add"):
+        robustness.Generator(file.with_name("new.npz"), "the same, under a name that the list lacks").samples()
+
+
 def test_measured_answers_can_be_read_again(few, runs, tiles):
     names = ["resnet50_transfer", "resnet50_standardised"]
     robustness.measure(names, profile=PROFILE)
@@ -129,7 +136,7 @@ def test_lesson_08_shows_every_generator_that_is_declared(tiles, monkeypatch):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(cells[1], names)  # the imports
         for source in cells:
-            if "robustness.read" in source or "GENERATORS" in source:
+            if "MODELS = " in source or "robustness.read" in source or "GENERATORS" in source:
                 exec(source, names)
     titles = [plt.figure(number).axes[0].get_title() for number in plt.get_fignums()]
     plt.close("all")

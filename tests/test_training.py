@@ -12,25 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cifake_utils import CifakeError, batches, losses, profiles, training
 from cifake_utils.support import checkpoints, verified
 from tests.processes import context, die, was_killed
+from tests.small import Projected
 
 SAMPLE = profiles.PROFILES["sample"]
 
 
-class Small(nn.Module):
+class Small(Projected):
     """A few layers with all that has a state: batch norm, dropout, a channels_last kernel, a projection."""
 
     def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.project = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.AvgPool2d(15), nn.Flatten()
-        )
-        self.classify = nn.Linear(8, 2)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, inputs, with_features=False):
-        features = self.project(inputs)
-        return (self.classify(features), features) if with_features else self.classify(features)
+        super().__init__(nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2))
 
 
 def few_images(count, seed, kind=batches.ImageBatches):

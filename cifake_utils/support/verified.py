@@ -222,12 +222,15 @@ def load_json(path: Path) -> dict:
 def shipped(path: Path) -> Path:
     """Return the path of a file that comes with the package, after comparing its SHA-256 with the one in `SUMS`.
 
-    Raises `DamagedFile` where they differ.
+    Raises `DamagedFile` where they differ, or where the list has no line for the file.
     """
     with _reading(path):
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != _sums(path.parent).get(path.name):
+        listed = _sums(path.parent)
+        if path.name not in listed:
+            raise DamagedFile(path, f"{SUMS} beside it has no line for it; CONTRIBUTING.md says how to add a new file")
+        if found != listed[path.name]:
             raise DamagedFile(path, f"its SHA-256 is not the one in {SUMS} beside it")
     return path
 
