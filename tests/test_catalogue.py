@@ -103,16 +103,16 @@ def sixth(monkeypatch):
     """A model with a head, two measures, a preset and a backbone that no other one has: one declaration."""
     share = models.Measure(ShareAbove, options={"times": 1.5})
     monkeypatch.setitem(models.STATISTICS, "layer2_share", models.Statistic("layer2", share))
-    monkeypatch.setitem(models.STATISTICS, "stem_maximum", models.Statistic("stem", models.Measure(channel_maximum)))
+    monkeypatch.setitem(models.STATISTICS, "layer2_maximum", models.Statistic("layer2", models.Measure(channel_maximum)))
     experiment = catalogue.Experiment(
         about="a sixth model",
         start="random",
         frozen=True,
         layout=models.Layout(blocks=(1, 1, 1, 1)),
-        statistics=("pooled", "stem_maximum", "layer2_share"),
+        statistics=("pooled", "layer2_maximum", "layer2_share"),
         head=Gated,
         preset=catalogue.Preset("brief", 6, training.Options(learning_rate=0.01), mirror_average=True),
-        broken=catalogue.Broken("noise", ("stem_maximum",)),
+        broken=catalogue.Broken("noise", ("layer2_maximum",)),
     )
     monkeypatch.setitem(catalogue.EXPERIMENTS, "resnet14_gated", experiment)
     return "resnet14_gated"
@@ -129,7 +129,7 @@ def test_a_sixth_model_is_one_declaration(sixth, few, runs, monkeypatch):
     assert {"stage": "layer2", "measure": "ShareAbove", "version": 1, "times": 1.5} in [
         statistic for _, statistic in record.recipe["architecture"]["statistics"]
     ]
-    assert record.hyperparameters["broken"] == {"way": "noise", "statistics": ["stem_maximum"]}
+    assert record.hyperparameters["broken"] == {"way": "noise", "statistics": ["layer2_maximum"]}
 
     monkeypatch.setattr(training, "fit", None)  # would fail if anything were trained
     again, loaded = experiments.train_or_load(sixth, profile=PROFILE)
