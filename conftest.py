@@ -1,8 +1,10 @@
 """Tests and notebooks run in the strict environment, whatever the caller's own is."""
 
 import atexit
+import json
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from xdist.scheduler import LoadFileScheduling
@@ -17,30 +19,33 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     use_strict_environment(os.environ, Path(_runs.name))
     os.environ["ACCELERATE_USE_CPU"] = "true"  # tests go through all profiles, but a process keeps one device
 
-# They take most memory, so none runs beside another: one process gets them all, in this order, and starts with them.
-# The last three start processes of their own.
-LARGE = (
-    "03_resnet50_from_scratch.ipynb",
-    "07_self_supervised_rotation.ipynb",
-    "test_browser.py",
-    "test_distributed.py",
-    "test_training.py",
-)
-LIGHT = ("01_explore_cifake.ipynb", "08_comparison.ipynb")  # the other process starts with them, beside lesson 03
+# Tests that start processes of their own; with the lessons whose metadata say so they take most memory.
+LARGE_TESTS = ("test_browser.py", "test_distributed.py", "test_training.py")
+ORDER = ("large", "light", "usual")
+
+
+@cache
+def memory(path: Path) -> str:
+    """Return how much memory a file of tests takes: ``"large"``, ``"light"`` or ``"usual"``.
+
+    A lesson says it itself, in ``metadata.cifake.memory`` of its notebook.
+    """
+    if path.suffix == ".ipynb":
+        return json.loads(path.read_bytes())["metadata"].get("cifake", {}).get("memory", "usual")
+    return "large" if path.name in LARGE_TESTS else "usual"
 
 
 def pytest_collection_modifyitems(items):
-    """Put the files in `LARGE` first, then those in `LIGHT`, in their order."""
-    place = {name: number for number, name in enumerate(LARGE + LIGHT)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    """Put large files first, with which one process starts, then light ones, with which the other process starts."""
+    items.sort(key=lambda item: ORDER.index(memory(item.path)))
 
 
 class WholeFiles(LoadFileScheduling):
-    """Keeps every file in one process, and those in `LARGE` in the same."""
+    """Keeps every file in one process, and all large ones in the same, so that none runs beside another."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = super()._split_scope(nodeid)
-        return "large" if path.rsplit("/", 1)[-1] in LARGE else path
+        return "large" if memory(self.config.rootpath / path) == "large" else path
 
 
 def pytest_xdist_make_scheduler(config, log):

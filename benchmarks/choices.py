@@ -64,7 +64,7 @@ def measure(train: int = 8_000, val: int = 4_000, batch_size: int = 128, epochs:
     counts = {"train": train, "val": val, "test": 20}
     with tempfile.TemporaryDirectory() as box:
         write_tree(Path(box) / "tree", counts)
-        with source(Path(box) / "tree", Path(box) / "runs", counts):
+        with source(Path(box) / "tree", Path(box) / "runs"):
             cifake = data.load(PROFILE)
         start = experiments.starting_weights(get("resnet50_finetuned"), PROFILE)
         one, four = (way(cifake.train.images, batch_size) for way in (RotationBatches, FourTurns))

@@ -68,9 +68,9 @@ def mean_loss(network: nn.Module, loader: DataLoader) -> float:
     return total / len(loader.dataset)
 
 
-def ours(tree: Path, runs: Path, counts: Counts, epochs: int, name: str = "resnet50_transfer", seed: int = 0) -> dict:
+def ours(tree: Path, runs: Path, epochs: int, name: str = "resnet50_transfer", seed: int = 0) -> dict:
     """Train on features that are computed where they are not kept yet."""
-    with source(tree, runs, counts):
+    with source(tree, runs):
         model, accelerator = experiments.build(name, PROFILE, seed), PROFILE.accelerator()
         ticks = [time.perf_counter()]
         cifake = data.load(PROFILE)
@@ -111,13 +111,13 @@ def compared(counts: Counts, epochs: int, seeds: int = 0) -> dict:
     with tempfile.TemporaryDirectory() as box:
         tree, runs = Path(box) / "tree", Path(box) / "runs"
         write_tree(tree, counts)
-        results = {"usual": alone(usual, tree, epochs), "ours": alone(ours, tree, runs, counts, epochs)}
+        results = {"usual": alone(usual, tree, epochs), "ours": alone(ours, tree, runs, epochs)}
         results["largest_difference"] = difference(results["usual"], results["ours"])
         assert results["largest_difference"] < TOLERANCE, results
         further = {f"seed {seed}": ("resnet50_transfer", seed) for seed in range(1, seeds + 1)}
         further |= {"head of model 3": ("resnet50_fractal", 0), "control: means": ("resnet50_means", 0)}
         results["further"] = {
-            title: alone(ours, tree, runs, counts, epochs, *which)["seconds"]
+            title: alone(ours, tree, runs, epochs, *which)["seconds"]
             for title, which in (further.items() if seeds else ())
         }
     return results

@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from benchmarks.measuring import AnonymousPeak, alone, memory, seconds
-from benchmarks.sources import PROFILE, Counts, source, write_tree
+from benchmarks.sources import PROFILE, source, write_tree
 from cifake_utils import data, experiments, features, models, training
 from cifake_utils.batches import FeatureBatches
 from cifake_utils.support import verified
@@ -15,9 +15,9 @@ from cifake_utils.support import verified
 ROOM = 200_000_000  # bytes that a limited epoch may allocate beside what lies there before it
 
 
-def decoded(tree: Path, runs: Path, counts: Counts) -> float:
+def decoded(tree: Path, runs: Path) -> float:
     start = time.perf_counter()
-    with source(tree, runs, counts):
+    with source(tree, runs):
         data.load(PROFILE)
     return time.perf_counter() - start
 
@@ -26,9 +26,9 @@ def epoch(model: models.Detector, batches: dict[str, FeatureBatches], accelerato
     training.fit(model.head, batches["train"], batches["val"], epochs=1, accelerator=accelerator)
 
 
-def checks(tree: Path, runs: Path, counts: Counts) -> dict:
+def checks(tree: Path, runs: Path) -> dict:
     """Return the seconds that it takes to compare cached images, and features, with their checksums, in memory."""
-    with source(tree, runs, counts):
+    with source(tree, runs):
         path = next((runs / "cache").glob("images-*.safetensors"))
         recipe = path.stem.partition("-")[2]
         checksums = {path: verified.file_checksum(path) for path in runs.glob("cache/features-*/*-pooled-*.npy")}
@@ -38,9 +38,9 @@ def checks(tree: Path, runs: Path, counts: Counts) -> dict:
         }
 
 
-def grown(tree: Path, runs: Path, counts: Counts) -> dict:
+def grown(tree: Path, runs: Path) -> dict:
     """Return seconds of each stage, and bytes: largest anonymous memory beside what was there before loading."""
-    with source(tree, runs, counts):
+    with source(tree, runs):
         model, accelerator = experiments.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
         before, ticks, peaks = memory("RssAnon"), [time.perf_counter()], []
         with AnonymousPeak() as peak:
@@ -66,14 +66,14 @@ def grown(tree: Path, runs: Path, counts: Counts) -> dict:
     }
 
 
-def limited(tree: Path, runs: Path, counts: Counts, in_memory: bool) -> str:
+def limited(tree: Path, runs: Path, in_memory: bool) -> str:
     """Return what becomes of an epoch when the process may allocate no more than `ROOM` bytes (``RLIMIT_DATA``).
 
     The cached features are mapped before the limit falls; with ``in_memory`` they are to be copied below it.
     """
     import resource  # Windows has none
 
-    with source(tree, runs, counts):
+    with source(tree, runs):
         model, accelerator = experiments.build("resnet50_transfer", PROFILE), PROFILE.accelerator()
         cifake = data.load(PROFILE)
         cached = features.cached(model.backbone, cifake, ["pooled"], accelerator)
@@ -94,7 +94,7 @@ def measure(sizes: tuple[int, ...] = (12_000, 30_000, 60_000, 120_000)) -> dict:
     for size in sizes:
         counts = {"train": size - size // 6, "test": size // 6}
         with tempfile.TemporaryDirectory() as box:
-            arguments = Path(box) / "tree", Path(box) / "runs", counts
+            arguments = Path(box) / "tree", Path(box) / "runs"
             write_tree(arguments[0], counts)
             first = alone(decoded, *arguments)
             row = alone(grown, *arguments)

@@ -15,7 +15,7 @@ from torchvision.transforms import PILToTensor
 
 from benchmarks.measuring import CORES, alone, memory
 from benchmarks.sources import PROFILE, Counts, source, write_tree
-from cifake_utils import data
+from cifake_utils import data, data_sets
 
 
 def digest(parts: dict[str, tuple[list[str], torch.Tensor]]) -> str:
@@ -26,8 +26,8 @@ def digest(parts: dict[str, tuple[list[str], torch.Tensor]]) -> str:
     return total.hexdigest()
 
 
-def ours(folder: Path, runs: Path, counts: Counts) -> dict:
-    with source(folder, runs, counts):
+def ours(folder: Path, runs: Path) -> dict:
+    with source(folder, runs):
         start = time.perf_counter()
         cifake = data.load(PROFILE)
         result = {"seconds": time.perf_counter() - start, "peak": memory("VmHWM")}
@@ -53,16 +53,16 @@ def usual(folder: Path, workers: int) -> dict:
 
 def measure(counts: Counts | None = None, repeats: int = 3) -> dict:
     """Measure every way; all must end with the same pixels. Reading from the cache is repeated, decoding done once."""
-    sources = {} if counts else {"as downloaded": data.find()}
-    counts = counts or data.OFFICIAL_COUNTS
+    sources = {} if counts else {"as downloaded": data_sets.CIFAKE.folder()}
+    counts = counts or data_sets.CIFAKE.totals
     ways = {}
     with tempfile.TemporaryDirectory() as box:
         tree = Path(box) / "tree"
         write_tree(tree, counts)
         for name, folder in {"Kaggle tree": tree, **sources}.items():
             runs = Path(box) / name
-            ways[f"{name}, first time"] = alone(ours, folder, runs, counts)
-            again = [alone(ours, folder, runs, counts) for _ in range(repeats)]
+            ways[f"{name}, first time"] = alone(ours, folder, runs)
+            again = [alone(ours, folder, runs) for _ in range(repeats)]
             middle = {key: median(run[key] for run in again) for key in ("seconds", "peak")}
             ways[f"{name}, from the cache"] = again[0] | middle
         ways["ImageFolder"] = alone(usual, tree, 0)

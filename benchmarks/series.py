@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from cifake_utils import data
+from cifake_utils import data_sets
 from cifake_utils.lessons import series
 from cifake_utils.support.strict import use_strict_environment
 
@@ -17,7 +17,9 @@ from cifake_utils.support.strict import use_strict_environment
 def measure() -> dict:
     with tempfile.TemporaryDirectory() as box:
         runs, notebooks = Path(box) / "runs", Path(box) / "notebooks"
-        with patch.dict(os.environ, CIFAKE_DATA=str(data.find()), CIFAKE_RUNS=str(runs), CIFAKE_PROFILE="lesson"):
+        with patch.dict(
+            os.environ, CIFAKE_DATA=str(data_sets.CIFAKE.folder()), CIFAKE_RUNS=str(runs), CIFAKE_PROFILE="lesson"
+        ):
             lesson = series.run(notebooks)
         with patch.dict(os.environ):
             use_strict_environment(os.environ, runs)

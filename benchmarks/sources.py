@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,17 +11,19 @@ import numpy as np
 import torch
 from torchvision.datasets import ImageFolder
 
-from cifake_utils import data
+from cifake_utils import data, data_sets
 from cifake_utils.batches import epoch_seed
 from cifake_utils.profiles import Profile
 
-PROFILE = Profile("benchmarks", "CIFAKE", None, "imagenet", 10, cpu=True)
+PART = replace(data_sets.CIFAKE, name="part of CIFAKE", counts=None, manifest_hash=None)
+data_sets.DATA_SETS[PART.name] = PART
+PROFILE = Profile("benchmarks", PART.name, None, "imagenet", 10, cpu=True)
 Counts = dict[str, int]
 
 
 def write_tree(folder: Path, counts: Counts) -> None:
     """Write so many randomly chosen images of CIFAKE into ``folder`` (``train``, ``test``; ``val`` out of train)."""
-    found, generator = data.entries(data.find()), np.random.default_rng(0)
+    found, generator = data.entries(data_sets.CIFAKE.folder()), np.random.default_rng(0)
     places = {"train": ["train", "val"], "test": ["test"]}
     for part, targets in places.items():
         rows = generator.permutation(len(found[part]))
@@ -35,13 +38,9 @@ def write_tree(folder: Path, counts: Counts) -> None:
 
 
 @contextmanager
-def source(folder: Path, runs: Path, counts: Counts) -> Iterator[None]:
+def source(folder: Path, runs: Path) -> Iterator[None]:
     """Make ``data.load(PROFILE)`` read ``folder`` and keep its cache in ``runs``."""
-    official = {part: counts[part] for part in ("train", "test")}
-    with (
-        patch.dict(os.environ, CIFAKE_DATA=str(folder), CIFAKE_RUNS=str(runs)),
-        patch.object(data, "OFFICIAL_COUNTS", official),
-    ):
+    with patch.dict(os.environ, CIFAKE_DATA=str(folder), CIFAKE_RUNS=str(runs)):
         yield
 
 

@@ -75,13 +75,13 @@ def gradients(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
     return loss.item(), {name.replace("head.", "fc."): value for name, value in named.items()}
 
 
-def compared(tree: Path, runs: Path, counts: dict[str, int], count: int = 64) -> dict[str, float]:
+def compared(tree: Path, runs: Path, count: int = 64) -> dict[str, float]:
     """Return how far loss and gradient of the same images are apart in both ways; too far is an error."""
     folder = ImageFolder(tree / "train", Compose([ToTensor(), Normalize(MEAN, STD)]), own_label)
     rows = np.linspace(0, len(folder) - 1, count).round().astype(int)
     images, labels = default_collate([folder[row] for row in rows])
     usual_loss, usual_gradient = gradients(plain_network(), images, labels)
-    with source(tree, runs, counts):
+    with source(tree, runs):
         train = data.load(PROFILE).train.subset(rows)
     inputs, own_labels = next(ImageBatches(train.images, train.labels, count).in_order())
     our_loss, our_gradient = gradients(experiments.build("resnet50_scratch", PROFILE), inputs, own_labels)
@@ -128,9 +128,9 @@ def usual(tree: Path, batch_size: int) -> float:
     return step_seconds(ticks)
 
 
-def ours(tree: Path, runs: Path, counts: dict[str, int], batch_size: int) -> float:
+def ours(tree: Path, runs: Path, batch_size: int) -> float:
     """Return the seconds of a step of `training.fit`, all that it does beside included."""
-    with source(tree, runs, counts):
+    with source(tree, runs):
         train = data.load(PROFILE).train
     batches, few = TickingBatches(train.images, train.labels, batch_size), train.subset(np.arange(2))
     training.fit(
@@ -192,10 +192,10 @@ def stages(
     return {name: median(values[WARM_UP:]) / len(labels) for name, values in times.items()}
 
 
-def where_time_goes(tree: Path, runs: Path, counts: dict[str, int], batch_size: int, steps: int) -> dict[str, dict]:
+def where_time_goes(tree: Path, runs: Path, batch_size: int, steps: int) -> dict[str, dict]:
     """Return the stages of both ways, one after the other in one process: workers would hide what decoding costs."""
     folder = ImageFolder(tree / "train", None, own_label)
-    with source(tree, runs, counts):
+    with source(tree, runs):
         train = data.load(PROFILE).train
     rows = np.linspace(0, len(folder) - 1, batch_size).round().astype(int)
     flips, labels = torch.rand(batch_size) < 0.5, train.labels[rows]
@@ -228,11 +228,11 @@ def measure(batch_size: int = 128, larger: int = 256, steps: int = 20, side: int
     with tempfile.TemporaryDirectory() as box:
         tree, runs = Path(box) / "tree", Path(box) / "runs"
         write_tree(tree, counts)
-        results["differences"] = alone(compared, tree, runs, counts)
+        results["differences"] = alone(compared, tree, runs)
         results["peak"] = {name: alone(peak, getattr(torch, name), side) for name in ("float32", "bfloat16")}
         results["usual"] = batch_size / alone(usual, tree, batch_size)
-        results["ours"] = batch_size / alone(ours, tree, runs, counts, batch_size)
-        results["stages"] = alone(where_time_goes, tree, runs, counts, batch_size, steps // 2)
+        results["ours"] = batch_size / alone(ours, tree, runs, batch_size)
+        results["stages"] = alone(where_time_goes, tree, runs, batch_size, steps // 2)
     results["candidates"] = [
         {"what": name, "batch": size} | attempt(configured, name, size, steps // 2)
         for size in (batch_size, larger)

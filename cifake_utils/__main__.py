@@ -19,7 +19,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cifake_utils import CifakeError, check, data, experiments, prediction, profiles, records
+from cifake_utils import CifakeError, check, data, data_sets, experiments, prediction, profiles, records
 from cifake_utils.lessons import results
 from cifake_utils.lessons.tables import Table
 from cifake_utils.support import filenames
@@ -105,11 +105,13 @@ def run_data(action: str, source: str | None) -> int:
         cifake = data.load()
         print(f"{Table(data.info(cifake))}\n{cifake.source}, manifest hash {cifake.hash}")
         return 0
-    folder = data.fetch(source) if action == "fetch" else data.find()
-    problems = data.verify(folder)
-    print(
-        "\n".join(problems) or f"{folder}: all 120,000 images can be read, and they are those of the reference results"
-    )
+    declared = data_sets.get(profiles.active().data)
+    if action == "fetch" or declared is data_sets.SAMPLE:  # nobody downloads the sample, and it checks itself
+        declared = data_sets.CIFAKE
+    folder = data.fetch(source) if action == "fetch" else declared.folder()
+    problems = data.verify(folder, declared)
+    published = ", and they are those of the reference results" if declared.manifest_hash else ""
+    print("\n".join(problems) or f"{folder}: all images can be read{published}")
     return int(bool(problems))
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import psutil
 import torch
 
-from cifake_utils import CifakeError, data, profiles, weights
+from cifake_utils import CifakeError, data_sets, profiles, sources, weights
 from cifake_utils.support import packages
 from cifake_utils.support.files import writable
 
@@ -112,13 +112,13 @@ def _device(profile: profiles.Profile) -> str:
 
 def _cifake(profile: profiles.Profile) -> Finding:
     def look() -> str:
-        folder = data.find()
-        counts = ", ".join(f"{len(found):,} in {part}" for part, found in data.entries(folder).items())
+        folder = data_sets.CIFAKE.folder()
+        counts = ", ".join(f"{len(found):,} in {part}" for part, found in sources.entries(folder).items())
         return f"{counts}, at {folder}. `python -m cifake_utils data verify` checks every image"
 
     if profile.data != "sample":
         return _attempt("CIFAKE", look)
-    looked = profiles.folder_from("CIFAKE_DATA") or data.download_folder()
+    looked = profiles.folder_from("CIFAKE_DATA") or data_sets.download_folder()
     where = "found at" if looked.is_dir() else "not found at"
     return Finding("ok", "CIFAKE", f"not needed: the profile sample has its own images ({where} {looked})")
 

@@ -1,54 +1,47 @@
-"""CIFAKE: find it, download it, check it, split it; every split ends as one uint8 tensor.
+"""The images of a data set: decoded, split, kept and checked. Every split ends as one uint8 tensor."""
 
-Sources: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic
-Images*, IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
-"""
-
-import io
-import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
-from cifake_utils import CifakeError, profiles, sample
-from cifake_utils.support import filenames, progress, verified
+from cifake_utils import CifakeError, data_sets, profiles
+from cifake_utils.data_sets import CIFAKE, DataSet, download_folder
+from cifake_utils.sources import (
+    LABELS,
+    MOST_CLASSES,
+    PARTS,
+    SIZE,
+    UNKNOWN_CLASS,
+    Entry,
+    SourceError,
+    class_of,
+    decoded,
+    entries,
+    is_tree,
+    label_of,
+    leftovers,
+    shards_of,
+)
+from cifake_utils.support import verified
 from cifake_utils.support.files import clear_leftovers, locked, writable
 from cifake_utils.support.fingerprint import content_hash, recipe_hash
 
-REAL, FAKE = 0, 1
-LABELS = ("REAL", "FAKE")
-SIZE = 32
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-UNKNOWN_CLASS = -1
-OFFICIAL_COUNTS = {"train": 100_000, "test": 20_000}
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
 SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
-MANIFEST_HASH = "60799d205ba03c76"  # of the splits of all of CIFAKE that the reference results were measured on
 
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
 REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the mirror's commit: what comes later is not fetched
 KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
-WAYS_TO_CIFAKE = (
-    "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
-    "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, test*.parquet), "
-    "or use the embedded data with CIFAKE_PROFILE=sample."
-)
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class ImageSet:
     labels : torch.Tensor
         int64, shape (N,); REAL = 0, FAKE = 1.
     classes : torch.Tensor
-        int64, shape (N,); object class 0-9, or -1 where the source has no names.
+        int64, shape (N,); the number of the object class, from 0, or -1 where a file's name carries none.
     names : list of str
         ``"FAKE/0 (10).jpg"``: label folder and file name.
     """
@@ -89,9 +82,9 @@ class Cifake:
     ----------
     train, val, test : ImageSet
     class_names : tuple of str
-        Names of the ten object classes (of the ten photographs, for the sample).
+        Names of the object classes (of the ten photographs, for the sample).
     source : str
-        ``"CIFAKE"`` or ``"sample"``.
+        Name of the `DataSet`, such as ``"CIFAKE"``.
     hash : str
         16 hexadecimal digits over names, labels and pixels of every split: equal hash, equal data.
     """
@@ -108,284 +101,13 @@ class Cifake:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-class Entry(NamedTuple):
-    """One encoded image of a source: its name, what an error message calls it, and its bytes or its file."""
-
-    name: str
-    origin: str
-    content: bytes | str
-
-
-# --- finding ---------------------------------------------------------------------------------------------
-
-
-def download_folder() -> Path:
-    """Return the folder that `fetch` fills."""
-    return profiles.runs_folder() / "cifake"
-
-
-def find() -> Path:
-    """Return the folder that holds CIFAKE: ``CIFAKE_DATA``, else what `fetch` downloaded."""
-    folder = profiles.folder_from("CIFAKE_DATA") or download_folder()
-    if not folder.is_dir():
-        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
-        raise CifakeError(f"There is no CIFAKE at {folder}: {what}.{_meant(folder)} {WAYS_TO_CIFAKE}")
-    return folder
-
-
-def _meant(folder: Path) -> str:
-    """Return a sentence that names the folder with CIFAKE up to two levels above this one or one below, if any."""
-    for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
-        if _is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in OFFICIAL_COUNTS):
-            return f" CIFAKE is in {place}: set CIFAKE_DATA to that folder."
-    return ""
-
-
-def entries(folder: Path) -> dict[str, list[Entry]]:
-    """List what a folder holds, by official part (``train``, ``test``, and ``val`` where there is one).
-
-    Entries are sorted by name. Raises `CifakeError` for a folder that is neither a Kaggle tree nor parquet
-    shards, for an empty label folder, a half-finished download, shards that can't be read or hold other columns,
-    and labels whose meaning can't be known.
-    """
-    if _is_tree(folder):
-        parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
-    else:
-        parts = {part: _parquet_entries(shards) for part, shards in _shards(folder).items()}
-    return {part: sorted(found, key=lambda entry: entry.name) for part, found in parts.items()}
-
-
-def _is_tree(folder: Path) -> bool:
-    return any((folder / part / label).is_dir() for part in OFFICIAL_COUNTS for label in LABELS)
-
-
-def _tree_parts(folder: Path) -> list[str]:
-    return [part for part in ("train", "val", "test") if part != "val" or (folder / part).is_dir()]
-
-
-def _tree_entries(folder: Path) -> list[Entry]:
-    found = []
-    for label in LABELS:
-        files, odd = _listed(folder / label)
-        if odd:
-            raise CifakeError(
-                f"The folder {folder / label} holds {len(odd)} things that can't be images of CIFAKE, such as "
-                f"{', '.join(odd[:3])}. Expected nothing but image files there. Remove the rest or move it elsewhere."
-            )
-        if not files:
-            state = "empty" if (folder / label).is_dir() else "missing"
-            raise CifakeError(
-                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} "
-                f"part. {WAYS_TO_CIFAKE}"
-            )
-        paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
-        found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
-    return found
-
-
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the files in a folder, and what else is there that isn't to be ignored, in words."""
-    files, odd = [], []
-    try:
-        with os.scandir(folder) as there:
-            for item in there:
-                if filenames.is_ignored(item.name):
-                    continue
-                if not item.name.isprintable():
-                    odd.append(f"{filenames.shown(item.name)} (characters that can't be printed)")
-                elif item.is_file():
-                    files.append(item.name)
-                else:
-                    what = "a link to nothing" if item.is_symlink() and not os.path.exists(item.path) else "no file"
-                    odd.append(f"{filenames.shown(item.name)} ({what})")
-    except (FileNotFoundError, NotADirectoryError):
-        return [], []
-    except OSError as error:
-        raise CifakeError(f"The folder {folder} can't be read: {error.strerror}. Make it readable for you.") from None
-    return files, sorted(odd)
-
-
-def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's.
-
-    Of numbered shards (``train-00000-of-00002.parquet``) each must be there. What an interrupted download left beside
-    them is none of them and does not matter.
-    """
-    every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
-    leftover = next((f" (there is {path.name})" for path in _leftovers(folder)), "")
-    shards = {}
-    for part in OFFICIAL_COUNTS:
-        found = [path for path in every if path.name.startswith(part) or path.parent.name == part]
-        numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
-        wanted = max((int(match[2]) for match in numbered), default=1)
-        there = len({int(match[1]) for match in numbered}) if numbered else len(found)
-        if there < wanted and (found or leftover):
-            raise CifakeError(
-                f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
-                f"download{leftover}. Run `python -m cifake_utils data fetch`, which fills {download_folder()}: shards "
-                "that have arrived whole stay, one that was cut off is started again."
-            )
-        if not found:
-            raise CifakeError(f"{folder} holds no images of the {part} part.{_meant(folder)} {WAYS_TO_CIFAKE}")
-        shards[part] = found
-    return shards
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    """Return what is left of shards that stopped arriving; huggingface_hub never takes such a file up again."""
-    return sorted(folder.rglob("*.incomplete"))
-
-
-def _parquet_entries(shards: list[Path]) -> list[Entry]:
-    found = sorted(entry for shard in shards for entry in _shard_entries(shard))
-    for one, other in pairwise(found):
-        if one.name == other.name:
-            raise CifakeError(
-                f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected: every image once. "
-                "Remove the shard that is there twice."
-            )
-    return found
-
-
-def _shard_entries(shard: Path) -> list[Entry]:
-    try:
-        with pq.ParquetFile(shard) as file:
-            _check_columns(shard, file.schema_arrow)
-            table = file.read(columns=["image", "label"])
-        images, labels = table["image"].combine_chunks(), table["label"].to_pylist()
-        contents, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CifakeError(
-            f"The parquet file {shard} can't be read ({error}). It may be half-downloaded: delete it and run "
-            "`python -m cifake_utils data fetch` again."
-        ) from None
-    if not labels:
-        raise CifakeError(
-            f"The parquet file {shard} holds no images, not one row. Delete it and run "
-            "`python -m cifake_utils data fetch` again."
-        )
-    label_names = _label_names(table.schema)
-    found = []
-    for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
-        path = path or ""
-        if not path.isprintable():
-            raise CifakeError(
-                f"The image in row {row} of {shard} has a name with characters that can't be printed: {path!r}. "
-                f"Expected a path like REAL/0000.jpg. {WAYS_TO_CIFAKE}"
-            )
-        origin = f"{shard}, row {row}" + (f" ({path})" if path else "")
-        claims = {label_names[label]} if label_names and label in range(len(label_names)) else set()
-        folder, _, file = path.replace("\\", "/").rpartition("/")
-        claims |= {folder.rpartition("/")[2].upper()} & set(LABELS)
-        if len(claims) != 1:
-            what = (
-                "its class name and its folder disagree"
-                if claims
-                else "neither a class name nor a folder says REAL or FAKE"
-            )
-            raise CifakeError(
-                f"{origin} has the label {label}, but whether that is REAL or FAKE is not known: {what}. "
-                "A shard needs class names REAL and FAKE in its `huggingface` metadata, or image paths like "
-                f"REAL/0000.jpg. {WAYS_TO_CIFAKE}"
-            )
-        found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
-    return found
-
-
-def _check_columns(shard: Path, schema: pa.Schema) -> None:
-    """Raise a `CifakeError` unless a shard has one column of encoded images with their paths and one of labels."""
-    if not all(schema.names.count(name) == 1 for name in ("image", "label")):
-        found = f"has the columns {', '.join(schema.names)}"
-    elif not (_holds_files(schema.field("image").type) and pa.types.is_integer(schema.field("label").type)):
-        found = f"has an image of type {schema.field('image').type} and a label of type {schema.field('label').type}"
-    else:
-        return
-    raise CifakeError(
-        f"The parquet file {shard} {found}. Expected: image, a struct of bytes (binary) and path (string), and label, "
-        f"an integer. {WAYS_TO_CIFAKE}"
-    )
-
-
-def _holds_files(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind) or min(kind.get_field_index(name) for name in ("bytes", "path")) < 0:
-        return False
-    content, path = kind.field("bytes").type, kind.field("path").type
-    return content in (pa.binary(), pa.large_binary()) and path in (pa.string(), pa.large_string(), pa.null())
-
-
-def _label_names(schema: pa.Schema) -> list[str] | None:
-    """Return the class names that a shard's own metadata gives its labels, in label order; None where it gives none."""
-    try:
-        metadata = json.loads((schema.metadata or {})[b"huggingface"])
-        names = [name.upper() for name in metadata["info"]["features"]["label"]["names"]]
-    except (LookupError, TypeError, AttributeError, ValueError):  # no metadata, or nothing like Hugging Face's
-        return None
-    return names if sorted(names) == sorted(LABELS) else None
-
-
-# --- decoding --------------------------------------------------------------------------------------------
-
-
-def label_of(name: str) -> int:
-    """Return 0 for ``REAL/…`` and 1 for ``FAKE/…``."""
-    return LABELS.index(name.partition("/")[0])
-
-
-def class_of(name: str) -> int:
-    """Return the object class that a CIFAKE file name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
-    match = re.fullmatch(r"\d+(?: \((\d+)\))?\.\w+", name.partition("/")[2])
-    if not match:
-        return UNKNOWN_CLASS
-    number = int(match[1] or 1) - 1
-    return number if number in range(len(CLASS_NAMES)) else UNKNOWN_CLASS
-
-
-def open_image(content: bytes | str) -> Image.Image:
-    """Open an encoded image, given as its bytes or its path, without decoding its pixels."""
-    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
-
-
-def decode(content: bytes | str) -> np.ndarray:
-    """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
-    try:
-        with open_image(content) as image:
-            size, mode = image.size, image.mode
-            if size == (SIZE, SIZE):  # what is larger need not be decoded
-                image.load()
-                size, mode = image.size, image.mode
-    except UnidentifiedImageError:
-        raise ValueError("is not an image") from None
-    except Image.DecompressionBombError:
-        raise ValueError("says that it has far too many pixels; expected 32×32 RGB") from None
-    except Exception as error:  # every format of Pillow has its own ways to fail
-        raise ValueError(f"is damaged: {filenames.escaped(error) or type(error).__name__}") from None
-    if size != (SIZE, SIZE) or mode != "RGB":
-        raise ValueError(f"is a {size[0]}×{size[1]} image of mode {mode}; expected 32×32 RGB")
-    return np.array(image)
-
-
-def _attempt(entry: Entry) -> np.ndarray | str:
-    try:
-        return decode(entry.content)
-    except ValueError as error:
-        return str(error)
-
-
-def _decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
-    """Return, for each entry, its pixels or what is wrong with it.
-
-    One after the other: two threads wait so much for each other at files this small that they take longer.
-    """
-    return progress.bar(map(_attempt, found), what, len(found))
-
-
 def _read(found: list[Entry], part: str) -> ImageSet:
     pixels = np.empty((len(found), SIZE, SIZE, 3), np.uint8)
-    for row, (entry, result) in enumerate(zip(found, _decoded(found, f"decoding {part}"), strict=True)):
+    for row, (entry, result) in enumerate(zip(found, decoded(found, f"decoding {part}"), strict=True)):
         if isinstance(result, str):
-            raise CifakeError(
-                f"{entry.origin} {result}. Nothing was loaded. Replace the file (`python -m cifake_utils data "
-                "fetch` downloads CIFAKE), and see all such files with `python -m cifake_utils data verify`."
+            raise SourceError(
+                f"{entry.origin} {result}. Nothing was loaded. Replace the file; `python -m cifake_utils data verify` "
+                "lists all such files."
             )
         pixels[row] = result
     return _image_set(found, pixels)
@@ -405,7 +127,7 @@ def _image_set(found: list[Entry], pixels: np.ndarray) -> ImageSet:
 
 
 def _strata(images: ImageSet) -> np.ndarray:
-    return (images.labels * 100 + images.classes).numpy()
+    return (images.labels * (MOST_CLASSES + 1) + images.classes).numpy()
 
 
 def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
@@ -419,8 +141,8 @@ def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
         raise CifakeError(
             f"{len(images):,} images of {len(kinds)} kinds (label and object class) can't be divided so that both "
             f"parts have images of every kind ({error}). The rarest kind is that of {example}. Expected more images of "
-            "each kind, with names like REAL/0000.jpg, REAL/0000 (2).jpg, … (10); "
-            "`python -m cifake_utils data verify` lists what differs from CIFAKE."
+            "each kind, with names like REAL/0000.jpg, REAL/0000 (2).jpg, …; "
+            "`python -m cifake_utils data verify` lists what differs from the data set's own counts."
         ) from None
     return [np.sort(rows) for rows in parts]
 
@@ -451,11 +173,11 @@ def _cache_recipe(source: Path, sizes: tuple[int, int, int] | None) -> str:
     A tree is known by its files' names and sizes; shards, whose rows would have to be read for that, by their own
     names, sizes and times of change.
     """
-    if _is_tree(source):
+    if is_tree(source):
         parts = entries(source).items()
         state = [[part, entry.name, os.stat(entry.content).st_size] for part, items in parts for entry in items]
     else:
-        shards = [shard for found in _shards(source).values() for shard in found]
+        shards = [shard for found in shards_of(source).values() for shard in found]
         stats = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
         state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     split = {"version": SPLIT_VERSION, "validation_share": VALIDATION_SHARE, "seed": SPLIT_SEED, "sizes": sizes}
@@ -497,11 +219,11 @@ def _load_cache(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], st
     return splits, metadata["hash"]
 
 
-def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) -> tuple[dict[str, ImageSet], str]:
+def _splits(source: Path, sizes: tuple[int, int, int] | None, declared: DataSet) -> tuple[dict[str, ImageSet], str]:
     """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
     recipe = _cache_recipe(source, sizes)
     if (kept := _load_cache(recipe)) is None:
-        whole = _splits(source, None, official)[0] if sizes else None
+        whole = _splits(source, None, declared)[0] if sizes else None
         cache = _cache_file(recipe).parent
         with locked(cache / "images.lock"):  # a second process waits here and then finds them
             if (kept := _load_cache(recipe, say=True)) is None:
@@ -509,29 +231,33 @@ def _splits(source: Path, sizes: tuple[int, int, int] | None, official: bool) ->
                 if sizes:
                     made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
                 else:
-                    made = _decoded_splits(source, official)
+                    made = _decoded_splits(source, declared)
                 _save_cache(recipe, made)
                 kept = _load_cache(recipe)
     return kept
 
 
-def _decoded_splits(source: Path, official: bool) -> dict[str, ImageSet]:
+def _decoded_splits(source: Path, declared: DataSet) -> dict[str, ImageSet]:
     found = entries(source)
-    for part, wanted in (OFFICIAL_COUNTS if official else {}).items():
-        if len(found[part]) != wanted:
-            raise CifakeError(
-                f"The {part} part in {source} has {len(found[part]):,} images, CIFAKE's has {wanted:,}. "
-                "A half-finished download? `python -m cifake_utils data verify` lists what is missing or too much, "
-                "`python -m cifake_utils data fetch` downloads CIFAKE."
+    for part, wanted in declared.totals.items():
+        there = len(found.get(part, []))
+        if there != wanted:
+            raise SourceError(
+                f"The {part} part in {source} has {there:,} images, that of {declared.name} has {wanted:,}. "
+                "Is the download half-finished? `python -m cifake_utils data verify` lists what is missing or too much."
             )
-    parts = {part: _read(items, part) for part, items in found.items()}
+    return _three_splits({part: _read(items, part) for part, items in found.items()})
+
+
+def _three_splits(parts: dict[str, ImageSet]) -> dict[str, ImageSet]:
+    """Return train, validation and test images of the parts of a source."""
     train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
     return {"train": train, "val": val, "test": parts["test"]}
 
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
     """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
-    return sample.build() if profiles.resolve(profile).data == "sample" else find()
+    return data_sets.get(profiles.resolve(profile).data).folder()
 
 
 _told: set[str] = set()  # hashes of what `load` has compared with the published one already
@@ -540,8 +266,8 @@ _told: set[str] = set()  # hashes of what `load` has compared with the published
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
     """Return train, validation and test images of a profile (the active one where none is given).
 
-    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. All of
-    CIFAKE is compared with the published manifest hash; a line says so, once in a process, where it is another.
+    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. A whole
+    data set that has a manifest hash is compared with it. Where it differs, a line says so, once in a process.
 
     Raises
     ------
@@ -549,19 +275,36 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
         Data missing, incomplete or damaged; the message names the file and the way out.
     """
     profile = profiles.resolve(profile)
-    splits, digest = _splits(source_folder(profile), profile.sizes, official=profile.data != "sample")
-    if profile.data != "sample" and not profile.sizes and digest not in _told:
+    declared = data_sets.get(profile.data)
+    with declared.advised():
+        splits, digest = _splits(declared.folder(), profile.sizes, declared)
+        _check_classes(splits, declared)
+    if not profile.sizes and digest not in _told:
         _told.add(digest)
-        for line in _not_published(digest):
+        for line in _not_published(digest, declared):
             profile.accelerator().print(line)  # one process of several
-    class_names = sample.PHOTOGRAPHS if profile.data == "sample" else CLASS_NAMES
-    return Cifake(**splits, class_names=tuple(class_names), source=profile.data, hash=digest)
+    return Cifake(**splits, class_names=tuple(declared.class_names), source=declared.name, hash=digest)
+
+
+def _check_classes(splits: dict[str, ImageSet], declared: DataSet) -> None:
+    """Raise a `SourceError` where an image is of an object class that has no name."""
+    for name, images in splits.items():
+        last = int(images.classes.max())
+        if last >= len(declared.class_names):
+            example = images.names[images.classes.tolist().index(last)]
+            raise SourceError(
+                f"The file {example} of the {name} split is of object class number {last + 1}, by its name, and "
+                f"{declared.name} has {len(declared.class_names)} object classes. Rename the file, or add the class "
+                "to the data set's class names."
+            )
 
 
 def load_hash(profile: str | profiles.Profile | None = None) -> str:
     """Return the hash of what `load` returns, without reading the images where they are kept already."""
     profile = profiles.resolve(profile)
-    path = _cache_file(_cache_recipe(source_folder(profile), profile.sizes))
+    declared = data_sets.get(profile.data)
+    with declared.advised():
+        path = _cache_file(_cache_recipe(declared.folder(), profile.sizes))
     return verified.load_metadata(path).get("hash") or load(profile).hash
 
 
@@ -579,7 +322,8 @@ def fetch(source: str = "huggingface") -> Path:
         raise CifakeError(f"There is no source {source!r} of CIFAKE. Choose one of: {', '.join(DOWNLOADS)}.")
     folder = writable(download_folder())
     try:
-        DOWNLOADS[source](folder)
+        with CIFAKE.advised():
+            DOWNLOADS[source](folder)
     except CifakeError:
         raise
     except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
@@ -590,7 +334,7 @@ def fetch(source: str = "huggingface") -> Path:
         raise CifakeError(
             f"CIFAKE could not be downloaded from {source} ({type(error).__name__}: {error}). {kept} "
             f"Run the same command again, or `python -m cifake_utils data fetch --source {other}`. "
-            f"{WAYS_TO_CIFAKE}"
+            f"{CIFAKE.advice}"
         ) from error
     return folder
 
@@ -605,10 +349,10 @@ def _from_hugging_face(folder: Path) -> None:
     except RevisionNotFoundError:
         print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
         huggingface_hub.snapshot_download(HUGGING_FACE, **options)
-    _shards(folder)  # without a network, snapshot_download is content with whatever is there
-    for name in (*OFFICIAL_COUNTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
+    shards_of(folder)  # without a network, snapshot_download is content with whatever is there
+    for name in (*PARTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in _leftovers(folder):
+    for leftover in leftovers(folder):
         with suppress(OSError):
             leftover.unlink()
 
@@ -634,35 +378,47 @@ def _from_kaggle(folder: Path) -> None:
 DOWNLOADS = {"huggingface": _from_hugging_face, "kaggle": _from_kaggle}
 
 
-def verify(folder: Path) -> list[str]:
-    """Return what is wrong with CIFAKE in ``folder``, a line a finding; an empty list: all is well.
+def verify(folder: Path, declared: DataSet = CIFAKE) -> list[str]:
+    """Return what is wrong with a data set in ``folder``, a line a finding; an empty list: all is well.
 
     Findings are files that are no 32×32 RGB image, counts per part, label and object class that differ from the
-    published ones, and, where there is none of these, images that are not those of the reference results.
+    declared ones, and, where there is none of these, images that are not those of the reference results.
     """
     problems, parts = [], {}
-    for part, items in entries(folder).items():
+    with declared.advised():
+        found = entries(folder)
+    for part, items in found.items():
         pixels = np.zeros((len(items), SIZE, SIZE, 3), np.uint8)
-        for row, (entry, result) in enumerate(zip(items, _decoded(items, f"checking {part}"), strict=True)):
+        for row, (entry, result) in enumerate(zip(items, decoded(items, f"checking {part}"), strict=True)):
             if isinstance(result, str):
                 problems.append(f"{entry.origin} {result}")
             else:
                 pixels[row] = result
         parts[part] = _image_set(items, pixels)
-        problems += _wrong_counts(part, parts[part])
-    return problems or _not_published(manifest_hash([*split(parts["train"]), parts["test"]]))
+        problems += _wrong_counts(part, parts[part], declared)
+    if problems or not declared.manifest_hash:
+        return problems
+    return _not_published(manifest_hash(_three_splits(parts).values()), declared)
 
 
-def _wrong_counts(part: str, images: ImageSet) -> list[str]:
-    problems = []
-    share = OFFICIAL_COUNTS.get(part, 0) // 20
+def _wrong_counts(part: str, images: ImageSet, declared: DataSet) -> list[str]:
     counts = Counter(zip(images.labels.tolist(), images.classes.tolist(), strict=True))
-    named = sum(count for (_, klass), count in counts.items() if klass != UNKNOWN_CLASS)
+    classes = {klass for _, klass in counts} - {UNKNOWN_CLASS}
+    problems = [
+        f"{part}: {counts[label, klass]:,} {label_name} images of object class number {klass + 1}, which has no name"
+        for label, label_name in enumerate(LABELS)
+        for klass in sorted(classes - set(range(len(declared.class_names))))
+        if counts[label, klass]
+    ]
+    if declared.counts is None:
+        return problems
+    share = declared.counts.get(part, 0)
+    wanted = share * len(declared.class_names)
     for label, label_name in enumerate(LABELS):
         total = sum(count for (of, _), count in counts.items() if of == label)
-        if total != share * 10:
-            problems.append(f"{part}: {total:,} {label_name} images, expected {share * 10:,}")
-        for klass, class_name in enumerate(CLASS_NAMES if named else ()):
+        if total != wanted:
+            problems.append(f"{part}: {total:,} {label_name} images, expected {wanted:,}")
+        for klass, class_name in enumerate(declared.class_names if classes else ()):
             if counts[label, klass] != share:
                 problems.append(
                     f"{part}: {counts[label, klass]:,} {label_name} images of class {class_name}, expected {share:,}"
@@ -670,14 +426,14 @@ def _wrong_counts(part: str, images: ImageSet) -> list[str]:
     return problems
 
 
-def _not_published(digest: str) -> list[str]:
-    """Return a line that says so where a hash of all of CIFAKE is not that of the reference results."""
-    if digest == MANIFEST_HASH:
+def _not_published(digest: str, declared: DataSet) -> list[str]:
+    """Return a line that says so where a hash of a whole data set is not that of the reference results."""
+    if declared.manifest_hash in (None, digest):
         return []
     return [
-        f"This CIFAKE is not the one that the reference results were measured on: its manifest hash is {digest}, "
-        f"theirs {MANIFEST_HASH}. Its file names or its pixels differ, so scores on it "
-        "can't be compared exactly with those results."
+        f"This {declared.name} is not the one that the reference results were measured on: its manifest hash is "
+        f"{digest}, theirs {declared.manifest_hash}. Its file names or its pixels differ, so scores on it can't be "
+        "compared exactly with those results."
     ]
 
 

@@ -28,7 +28,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
-from cifake_utils import CifakeError, data
+from cifake_utils import CifakeError, sources
 from cifake_utils.support import filenames, memory, progress
 
 # How Pillow writes CIFAKE's files. Lesson 01 finds one pair of quantisation tables and 4:2:0 in all 120,000 of them; of
@@ -194,23 +194,24 @@ def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """Return an opened image as uint8 (32, 32, 3)."""
-    is_cifakes = image.size == (data.SIZE, data.SIZE) and image.mode == "RGB" and _settings(image) == _encoder()
+    is_cifakes = image.size == (sources.SIZE, sources.SIZE) and image.mode == "RGB" and _settings(image) == _encoder()
     if is_cifakes and _orientation(image) == 1:
         image.load()
         return np.array(image)
-    return data.decode(encode(_square(image)))
+    return sources.decode(encode(_square(image)))
 
 
 def _square(image: Image.Image) -> Image.Image:
     """Return the square in the middle of an opened image, upright, as 32×32 RGB."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and _is_large(image):
-        image.draft(None, (64 * data.SIZE, 64 * data.SIZE))  # the decoder averages blocks, and leaves at least that
+        # The decoder averages blocks of pixels, and leaves at least as many as asked for.
+        image.draft(None, (64 * sources.SIZE, 64 * sources.SIZE))
     image.load()
     turn = _orientation(image)  # of a TIFF file it is known to be upright now
     if _is_large(image):
         return _means(image, turn)
     upright = image if turn == 1 else image.transpose(TURNS[turn])
-    return ImageOps.fit(_rgb(upright, image.format), (data.SIZE, data.SIZE), Image.Resampling.BOX)
+    return ImageOps.fit(_rgb(upright, image.format), (sources.SIZE, sources.SIZE), Image.Resampling.BOX)
 
 
 def _is_large(image: Image.Image) -> bool:
@@ -225,13 +226,13 @@ def _means(image: Image.Image, turn: int) -> Image.Image:
     width, height = image.size if turn <= 4 else image.size[::-1]
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    means = Image.new("RGB", (data.SIZE, data.SIZE))
-    for row in range(data.SIZE):
-        upper, lower = (top + side * edge / data.SIZE for edge in (row, row + 1))
+    means = Image.new("RGB", (sources.SIZE, sources.SIZE))
+    for row in range(sources.SIZE):
+        upper, lower = (top + side * edge / sources.SIZE for edge in (row, row + 1))
         x, y = math.floor(left), math.floor(upper)
         band = _rgb(_part(image, turn, (x, y, math.ceil(left + side), math.ceil(lower))), image.format)
         covered = (left - x, upper - y, left - x + side, lower - y)
-        means.paste(band.resize((data.SIZE, 1), Image.Resampling.BOX, covered), (0, row))
+        means.paste(band.resize((sources.SIZE, 1), Image.Resampling.BOX, covered), (0, row))
     return means
 
 
@@ -283,4 +284,4 @@ def _settings(image: Image.Image) -> tuple | None:
 @cache
 def _encoder() -> tuple:
     """Return the `_settings` of what `encode` writes."""
-    return _settings(Image.open(io.BytesIO(encode(Image.new("RGB", (data.SIZE, data.SIZE))))))
+    return _settings(Image.open(io.BytesIO(encode(Image.new("RGB", (sources.SIZE, sources.SIZE))))))

@@ -14,23 +14,24 @@ from captum.attr import LayerGradCam
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cifake_utils import CifakeError, data, evaluation, experiments, fractal, images, models, profiles, records
+from cifake_utils import (
+    CifakeError,
+    data,
+    data_sets,
+    evaluation,
+    experiments,
+    fractal,
+    images,
+    models,
+    profiles,
+    records,
+)
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
 from cifake_utils.support import filenames, progress
 from cifake_utils.support.files import replacing
 
 AT_ONCE = 32  # images that are read and scored together: more of them, and the first row comes late
-LIMITS = {
-    "CIFAKE": (
-        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
-        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
-    ),
-    "sample": (
-        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
-        "of any other image its number says nothing."
-    ),
-}
 PREPARED = (
     "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
     "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that all have the same size and the "
@@ -132,7 +133,7 @@ def predict(
                     write(row + filenames.escaped(picture))
                 bar.update()
     write("")
-    write(_filled(LIMITS[record.data]))
+    write(_filled(data_sets.get(record.data).limits))
     return problems
 
 
@@ -250,7 +251,7 @@ def evaluate(
         for what, key, where in rows
     ]
     note = "An image is called FAKE where P(FAKE) is above 0.5; in brackets 95 % intervals."
-    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(LIMITS[record.data])):
+    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(data_sets.get(record.data).limits)):
         write(line)
     return problems
 

@@ -36,7 +36,7 @@ class Profile:
     name : str
         What ``CIFAKE_PROFILE`` calls it.
     data : str
-        ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
+        Name of the data set, as `data.DATA_SETS` declares it: ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
     sizes : tuple of int or None
         Images in the train, validation and test split; None takes all there are.
     pretrained : str

@@ -48,8 +48,8 @@ NONE = Weights({}, "none (random initial values)", "none")
 def quantise(state: StateDict) -> StateDict:
     """Return a state dict with every weight matrix or kernel as int8 and one float32 scale for each output channel.
 
-    A weight w of channel c becomes round(w / s_c), s_c = max |w| / 127. Vectors (batch norm, biases) stay float32;
-    counters (``num_batches_tracked``) stay as they are.
+    A weight w of channel c becomes ``round(w / s_c)``, ``s_c = max |w| / 127``. Vectors (batch norm, biases) stay
+    float32; counters (``num_batches_tracked``) stay as they are.
     """
     quantised = {}
     for name, value in state.items():

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +36,20 @@ def _random_numbers():
     torch.manual_seed(20_261_125)
 
 
+# Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, the system's or Playwright's own."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        executable = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(executable).exists():
+            pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
+        with playwright.chromium.launch(executable_path=executable) as browser:
+            yield browser
+
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """A fresh CIFAKE_RUNS folder."""
@@ -45,11 +61,20 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch, runs):
-    """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class."""
-    from cifake_utils import data
+    """A small CIFAKE as a Kaggle tree, named by CIFAKE_DATA: 20 training and 4 test images of each label and class.
 
+    It is the data set of a profile, both of which are called ``small``.
+    """
+    import dataclasses
+
+    from cifake_utils import data, data_sets, profiles
+
+    small = dataclasses.replace(data_sets.CIFAKE, name="small", counts={"train": 20, "test": 4})
+    monkeypatch.setitem(data_sets.DATA_SETS, "small", small)
+    profile = profiles.Profile("small", "small", None, "imagenet", 1, cpu=True)
+    monkeypatch.setitem(profiles.PROFILES, "small", profile)
     root, seeds = tmp_path / "cifake", itertools.count()
-    for part, count in (("train", 20), ("test", 4)):
+    for part, count in small.counts.items():
         for label in data.LABELS:
             folder = root / part / label
             folder.mkdir(parents=True)
@@ -58,7 +83,6 @@ def tree(tmp_path, monkeypatch, runs):
                     suffix = f" ({klass + 1})" if klass else ""
                     (folder / f"{number:04d}{suffix}.jpg").write_bytes(jpeg(next(seeds)))
     monkeypatch.setenv("CIFAKE_DATA", str(root))
-    monkeypatch.setattr(data, "OFFICIAL_COUNTS", {"train": 400, "test": 80})
     return root
 
 

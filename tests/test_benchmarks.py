@@ -130,15 +130,14 @@ def test_four_turns_stand_together_in_a_batch():
 def test_a_part_of_cifake_as_a_tree(tree, runs, tmp_path):
     counts = {"train": 100, "val": 40, "test": 20}
     sources.write_tree(tmp_path / "part", counts)
-    with sources.source(tmp_path / "part", runs, counts):
+    with sources.source(tmp_path / "part", runs):
         cifake = data.load(sources.PROFILE)
     assert {split: len(images) for split, images in cifake.splits.items()} == counts
     assert not set(cifake.train.names) & set(cifake.val.names)
 
 
 def test_imagefolder_gives_the_same_pixels(tree, runs):
-    counts = data.OFFICIAL_COUNTS
-    assert loading.ours(tree, runs, counts)["digest"] == loading.usual(tree, 0)["digest"]
+    assert loading.ours(tree, runs)["digest"] == loading.usual(tree, 0)["digest"]
 
 
 def test_difference_of_losses():

@@ -17,7 +17,6 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from cifake_utils import data
-from cifake_utils.check import BROWSERS
 from cifake_utils.data import FAKE, REAL
 from cifake_utils.lessons import series, widgets
 
@@ -111,17 +110,6 @@ def lab(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(timeout=60)
-
-
-# Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        executable = next(filter(None, map(shutil.which, BROWSERS)), playwright.chromium.executable_path)
-        if not Path(executable).exists():
-            pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
-        with playwright.chromium.launch(executable_path=executable) as browser:
-            yield browser
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cifake_utils import (
     CifakeError,
@@ -25,6 +24,7 @@ from cifake_utils import (
 )
 from cifake_utils.lessons import comparison, robustness
 from cifake_utils.support import fingerprint, verified
+from tests.small import Narrow, cifake
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5, epochs_full=2, epochs_pretext=2, batch_size=6)
 
@@ -44,36 +44,12 @@ DAMAGE = {
 }
 
 
-class Narrow(nn.Module):
-    """Stands in for ResNet50: maps of the right shapes from a small convolution."""
-
-    channels = models.RESNET50.channels
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolve, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-
-    def forward(self, images, last="layer4"):
-        maps = self.norm(self.convolve(images)).relu()
-        sides = {"stem": 16, "layer1": 8, "layer4": 1}
-        return {
-            stage: nn.functional.adaptive_avg_pool2d(maps, side).repeat(1, self.channels[stage] // 8, 1, 1)
-            for stage, side in sides.items()
-        }
-
-    def folded(self):
-        return self
-
-
 @pytest.fixture
 def small(runs, monkeypatch):
     """Data, weights and a backbone with which a run takes milliseconds."""
-    images = torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    images = data.ImageSet(images, torch.arange(24) % 2, torch.zeros(24, dtype=torch.long), [str(n) for n in range(24)])
-    cifake = data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
-    monkeypatch.setattr(data, "load", lambda profile=None: cifake)
-    monkeypatch.setattr(data, "load_hash", lambda profile=None: cifake.hash)
+    few = cifake(24)
+    monkeypatch.setattr(data, "load", lambda profile=None: few)
+    monkeypatch.setattr(data, "load_hash", lambda profile=None: few.hash)
     monkeypatch.setattr(experiments, "starting_weights", lambda experiment, profile: weights.NONE)
     monkeypatch.setattr(models, "backbone", lambda start, layout: loaded(Narrow(), start))
     monkeypatch.setattr(gc, "collect", lambda *_: 0)  # most of the time of so small a run
@@ -197,21 +173,27 @@ def test_tiles_and_decoded_images_are_made_anew(few_tiles, capsys):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "read"),
-    [
-        (weights, "OFFLINE", weights.load_offline),
-        (sample, "ASSET", sample.build),
-        (robustness, "GAN_SAMPLES", robustness.gan_samples),
-    ],
+    ("module", "name", "read"), [(weights, "OFFLINE", weights.load_offline), (sample, "ASSET", sample.build)]
 )
 def test_embedded_files_are_named(tmp_path, runs, monkeypatch, module, name, read):
     original = getattr(module, name)
-    copied = tmp_path / original.name
-    shutil.copy(original.parent / "SHA256SUMS", tmp_path)
-    monkeypatch.setattr(module, name, copied)
-    monkeypatch.setattr(verified, "PACKAGE", tmp_path)
+    monkeypatch.setattr(module, name, tmp_path / original.name)
+    check_damage_is_named(original, tmp_path, monkeypatch, read)
+
+
+@pytest.mark.parametrize("name", robustness.GENERATORS)
+def test_images_of_generators_are_named(tmp_path, monkeypatch, name):
+    original = robustness.GENERATORS[name]
+    copied = dataclasses.replace(original, file=tmp_path / original.file.name)
+    check_damage_is_named(original.file, tmp_path, monkeypatch, copied.samples)
+
+
+def check_damage_is_named(original, folder, monkeypatch, read):
+    """Damage a copy in ``folder`` of a file that the package ships in every way: what reads it names it."""
+    shutil.copy(original.parent / verified.SUMS, folder)
+    monkeypatch.setattr(verified, "PACKAGE", folder)
     for damage in DAMAGE.values():
-        copied.write_bytes(damage(original.read_bytes()))
+        (folder / original.name).write_bytes(damage(original.read_bytes()))
         with pytest.raises(CifakeError, match=rf"{original.name} can.t be used.*Install the package again"):
             read()
 

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import random
 import sys
@@ -9,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cifake_utils import CifakeError, __main__, data, profiles, records
+from cifake_utils import CifakeError, __main__, data, data_sets, profiles, records, sources
 from tests.conftest import jpeg
 
-FULL = profiles.PROFILES["full"]
+SMALL = "small"  # what the fixture `tree` declares
 
 
 def write_shard(path, tree, part, *, names=("FAKE", "REAL"), paths=True):
@@ -53,7 +54,7 @@ def write_rows(shard, paths, content=b"", **metadata):
 
 
 def test_tree_becomes_stratified_tensors(tree):
-    cifake = data.load(FULL)
+    cifake = data.load(SMALL)
     assert [len(images) for images in cifake.splits.values()] == [320, 80, 80]
     for images in cifake.splits.values():
         assert images.images.dtype == torch.uint8 and images.images.shape[1:] == (3, 32, 32)
@@ -65,28 +66,29 @@ def test_tree_becomes_stratified_tensors(tree):
 
 
 def test_pixels_are_those_of_the_named_file(tree):
-    cifake = data.load(FULL)
+    cifake = data.load(SMALL)
     for row in (0, 41, 79):
-        expected = data.decode(str(tree / "test" / cifake.test.names[row]))
+        expected = sources.decode(str(tree / "test" / cifake.test.names[row]))
         assert torch.equal(cifake.test.images[row], torch.from_numpy(expected).permute(2, 0, 1))
 
 
 def test_names_carry_label_and_class():
-    assert [data.class_of(f"REAL/{name}") for name in ("0000.jpg", "0000 (2).jpg", "12 (10).jpg")] == [0, 1, 9]
-    assert [data.class_of(f"FAKE/{name}") for name in ("cat.jpg", "7 (11).jpg", "row 000001")] == [-1, -1, -1]
-    assert data.label_of("REAL/0.jpg") == 0 and data.label_of("FAKE/0.jpg") == 1
+    assert [sources.class_of(f"REAL/{name}") for name in ("0000.jpg", "0000 (2).jpg", "12 (10).jpg")] == [0, 1, 9]
+    assert [sources.class_of(f"FAKE/{name}") for name in ("cat.jpg", "7 (0).jpg", "7 (12345).jpg", "row 1")] == [-1] * 4
+    assert sources.class_of("FAKE/7 (101).jpg") == 100
+    assert sources.label_of("REAL/0.jpg") == 0 and sources.label_of("FAKE/0.jpg") == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"names": ("REAL", "FAKE")}, {"names": None}])
 def test_parquet_gives_the_same_data_whatever_its_label_order(tree, tmp_path, monkeypatch, options):
-    expected = data.load(FULL)
+    expected = data.load(SMALL)
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", **options)))
-    assert data.load(FULL).hash == expected.hash
+    assert data.load(SMALL).hash == expected.hash
 
 
 @pytest.mark.parametrize("pattern", ["data/train-0000{}-of-00002-abc.parquet", "default/train/000{}.parquet"])
 def test_parquet_in_several_shards(tree, tmp_path, monkeypatch, pattern):
-    expected = data.load(FULL)
+    expected = data.load(SMALL)
     folder = shards(tree, tmp_path / "shards")
     whole = pq.read_table(folder / "train.parquet")
     for number, rows in enumerate((whole.slice(0, 150), whole.slice(150))):
@@ -96,32 +98,32 @@ def test_parquet_in_several_shards(tree, tmp_path, monkeypatch, pattern):
     (folder / "train.parquet").unlink()
     leave_half(folder)
     monkeypatch.setenv("CIFAKE_DATA", str(folder))
-    assert data.load(FULL).hash == expected.hash
+    assert data.load(SMALL).hash == expected.hash
     assert list(folder.rglob("*.incomplete"))  # a reader removes nothing
 
 
 def test_parquet_without_names_has_labels_but_no_classes(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", paths=False)))
-    cifake = data.load(FULL)
+    cifake = data.load(SMALL)
     assert cifake.test.labels.sum() == 40
-    assert (cifake.test.classes == data.UNKNOWN_CLASS).all()
+    assert (cifake.test.classes == sources.UNKNOWN_CLASS).all()
     assert len(set(cifake.test.names)) == 80
 
 
 def test_second_load_reads_the_cache_and_a_changed_source_does_not(tree, monkeypatch):
-    first = data.load(FULL)
+    first = data.load(SMALL)
     with monkeypatch.context() as patch:
         patch.setattr(data, "_read", None)  # would fail if anything were decoded
-        again = data.load(FULL)
+        again = data.load(SMALL)
     assert again.hash == first.hash and torch.equal(again.train.images, first.train.images)
     file = tree / "test" / "REAL" / "0000.jpg"
     file.write_bytes(jpeg(5) + b"longer")
-    assert data.load(FULL).hash != first.hash
+    assert data.load(SMALL).hash != first.hash
 
 
 def test_smaller_profile_takes_stratified_subsets_of_the_same_splits(tree):
-    full = data.load(FULL)
-    lesson = data.load(profiles.Profile("lesson", "CIFAKE", (80, 40, 20), "imagenet", 1, True))
+    full = data.load(SMALL)
+    lesson = data.load(profiles.Profile("lesson", SMALL, (80, 40, 20), "imagenet", 1, True))
     for small, large in zip(lesson.splits.values(), full.splits.values(), strict=True):
         assert set(small.names) < set(large.names)
         assert (torch.bincount(small.labels * 10 + small.classes) == len(small) // 20).all()
@@ -136,14 +138,14 @@ def message(call) -> str:
 
 def test_missing_folder(tree, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(tree / "nowhere"))
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "nowhere" in text and "data fetch" in text and "CIFAKE_PROFILE=sample" in text
 
 
 def test_empty_label_folder(tree):
     for file in (tree / "test" / "FAKE").iterdir():
         file.unlink()
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert str(tree / "test" / "FAKE") in text and "empty" in text and "data fetch" in text
 
 
@@ -161,17 +163,17 @@ def test_empty_label_folder(tree):
 def test_bad_image_is_named_and_nothing_is_left(tree, runs, content, reason):
     file = tree / "train" / "REAL" / "0003 (4).jpg"
     file.write_bytes(content)
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert str(file) in text and reason in text and "data verify" in text
     assert not list(runs.rglob("*images-*"))
-    (problem,) = data.verify(tree)
+    (problem,) = data.verify(tree, data_sets.get(SMALL))
     assert str(file) in problem and reason in problem
 
 
 def test_tree_leaves_out_what_file_managers_leave(tree):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0000.jpg"):
         (tree / "train" / "REAL" / name).touch()
-    assert len(data.load(FULL).train) == 320
+    assert len(data.load(SMALL).train) == 320
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right that few have there")
@@ -180,7 +182,7 @@ def test_what_is_no_file_in_a_tree_is_named(tree):
     (folder / "lost.jpg").symlink_to("nowhere")
     (folder / "sub").mkdir()
     (folder / "a\nb.jpg").write_bytes(jpeg(1))
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert str(folder) in text and "lost.jpg (a link to nothing)" in text and "sub (no file)" in text
     assert r"a\nb.jpg" in text
 
@@ -189,7 +191,7 @@ def test_label_folder_that_cannot_be_read(tree, monkeypatch):
     def closed(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(data.os, "scandir", closed)
+    monkeypatch.setattr(sources.os, "scandir", closed)
     text = message(lambda: data.entries(tree))
     assert str(tree / "train" / "REAL") in text and "Permission denied" in text
 
@@ -198,7 +200,7 @@ def test_parquet_without_the_columns(tree, tmp_path, monkeypatch):
     folder = shards(tree, tmp_path / "shards")
     pq.write_table(pa.table({"picture": [b""], "label": [0]}), folder / "test.parquet")
     monkeypatch.setenv("CIFAKE_DATA", str(folder))
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "test.parquet" in text and "picture, label" in text and "Expected: image" in text
 
 
@@ -222,7 +224,7 @@ def test_parquet_with_other_types(tmp_path, image, label):
     shard = tmp_path / "train.parquet"
     pq.write_table(pa.table({"image": image, "label": label}), shard)
     image, label = (field.type for field in pq.read_schema(shard))
-    text = message(lambda: data._shard_entries(shard))
+    text = message(lambda: sources._shard_entries(shard))
     assert f"{shard} has an image of type {image} and a label of type {label}. Expected: image, a struct" in text
 
 
@@ -230,9 +232,9 @@ def test_parquet_with_a_column_twice_or_without_rows(tmp_path):
     shard = tmp_path / "train.parquet"
     image, label = pa.array([IMAGE]), pa.array([0])
     pq.write_table(pa.table([image, label, label], ["image", "label", "label"]), shard)
-    assert "has the columns image, label, label" in message(lambda: data._shard_entries(shard))
+    assert "has the columns image, label, label" in message(lambda: sources._shard_entries(shard))
     pq.write_table(pa.table({"image": image, "label": label}).slice(0, 0), shard)
-    assert f"{shard} holds no images" in message(lambda: data._shard_entries(shard))
+    assert f"{shard} holds no images" in message(lambda: sources._shard_entries(shard))
 
 
 def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
@@ -244,7 +246,7 @@ def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
     )
     other = tmp_path / "train-2.parquet"
     pq.write_table(pa.table({"extra": [1.5], "label": pa.array([0], pa.int8()), "image": image}), other)
-    assert [entry.name for entry in data._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
+    assert [entry.name for entry in sources._parquet_entries([shard, other])] == ["FAKE/a.jpg", "REAL/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -253,9 +255,9 @@ def test_shards_whose_schemas_differ_are_read_each_by_its_own(tmp_path):
 )
 def test_broken_metadata_leave_it_to_the_paths(tmp_path, metadata):
     shard = write_rows(tmp_path / "train.parquet", ["REAL/0000.jpg"], huggingface=metadata)
-    assert [entry.name for entry in data._shard_entries(shard)] == ["REAL/0000.jpg"]
+    assert [entry.name for entry in sources._shard_entries(shard)] == ["REAL/0000.jpg"]
     write_rows(shard, [None], huggingface=metadata)
-    assert "class names REAL and FAKE in its `huggingface` metadata" in message(lambda: data._shard_entries(shard))
+    assert "class names REAL and FAKE in its `huggingface` metadata" in message(lambda: sources._shard_entries(shard))
 
 
 @pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", b"\xff.jpg"])
@@ -264,14 +266,14 @@ def test_parquet_with_an_unprintable_name(tmp_path, name):
     image = pa.StructArray.from_arrays([pa.array([b""]), path], ["bytes", "path"])
     shard = tmp_path / "train.parquet"
     pq.write_table(pa.table({"image": image, "label": [0]}), shard)
-    text = message(lambda: data._shard_entries(shard))
+    text = message(lambda: sources._shard_entries(shard))
     assert str(shard) in text and text.isprintable()
 
 
 def test_the_same_name_twice(tmp_path):
     one = write_rows(tmp_path / "train-1.parquet", ["REAL/0001.jpg", "REAL/0000.jpg"])
     other = write_rows(tmp_path / "train-2.parquet", ["REAL/0000.jpg"])
-    text = message(lambda: data._parquet_entries([one, other]))
+    text = message(lambda: sources._parquet_entries([one, other]))
     assert f"REAL/0000.jpg: {one}, row 1 (REAL/0000.jpg), and {other}, row 0" in text
 
 
@@ -284,17 +286,17 @@ def test_any_damage_of_a_shard_is_named(tmp_path):
         damaged[generator.randrange(len(whole))] = generator.randrange(256)
         shard.write_bytes(damaged)
         with contextlib.suppress(CifakeError):
-            assert len(data._shard_entries(shard)) == 20
+            assert len(sources._shard_entries(shard)) == 20
 
 
 def test_a_renamed_file(tree):
     (tree / "train" / "REAL" / "0000.jpg").rename(tree / "train" / "REAL" / "0000 copy.jpg")
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "REAL/0000 copy.jpg" in text and "data verify" in text
 
 
 def few_images(count: int, klass: int = 0):
-    names = [f"{data.LABELS[row % 2]}/{row}.jpg" for row in range(count)]
+    names = [f"{sources.LABELS[row % 2]}/{row}.jpg" for row in range(count)]
     return data.ImageSet(
         torch.zeros(count, 3, 32, 32, dtype=torch.uint8), torch.arange(count) % 2, torch.full((count,), klass), names
     )
@@ -303,7 +305,7 @@ def few_images(count: int, klass: int = 0):
 def test_too_few_images_to_divide():
     for count in (0, 1, 2, 3):
         assert f"{count} images of {min(count, 2)} kinds" in message(lambda count=count: data.split(few_images(count)))
-    assert [len(part) for part in data.split(few_images(20, data.UNKNOWN_CLASS))] == [16, 4]
+    assert [len(part) for part in data.split(few_images(20, sources.UNKNOWN_CLASS))] == [16, 4]
     assert data._smaller(few_images(4), 4).names == few_images(4).names
     for size in (0, 3, 5):
         assert "4 images of 2 kinds" in message(lambda size=size: data._smaller(few_images(4), size))
@@ -321,9 +323,10 @@ def test_a_folder_near_the_right_one(tmp_path, monkeypatch, lost, kind):
         (right / "test.parquet").touch()
     monkeypatch.setenv("CIFAKE_DATA", str((right / lost).resolve()))
     if (kind, lost) == ("shards", ".."):
-        assert data._shards(data.find())  # shards are found at any depth
+        assert sources.shards_of(data_sets.CIFAKE.folder())  # shards are found at any depth
     else:
-        assert f"CIFAKE is in {right}: set CIFAKE_DATA to that folder." in message(lambda: data.entries(data.find()))
+        text = message(lambda: sources.entries(data_sets.CIFAKE.folder()))
+        assert f"There are images in {right}: use that folder." in text
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t"])
@@ -331,7 +334,7 @@ def test_an_empty_variable_is_an_unset_one(runs, monkeypatch, value):
     for variable in ("CIFAKE_DATA", "CIFAKE_WEIGHTS", "CIFAKE_PROFILE"):
         monkeypatch.setenv(variable, value)
     assert profiles.active().name == "sample" and profiles.folder_from("CIFAKE_WEIGHTS") is None
-    assert str(runs / "cifake") in message(lambda: data.load(FULL))
+    assert str(runs / "cifake") in message(lambda: data.load("full"))
 
 
 def test_surrounding_spaces_are_no_part_of_a_variable(monkeypatch, tmp_path):
@@ -342,38 +345,43 @@ def test_surrounding_spaces_are_no_part_of_a_variable(monkeypatch, tmp_path):
 
 def test_another_cifake_than_the_published_one_is_told(tree, monkeypatch, capsys):
     monkeypatch.setattr(data, "_told", set())
-    digest = data.load(FULL).hash
+    digest = data.load(SMALL).hash
     (line,) = capsys.readouterr().out.splitlines()
-    assert digest in line and data.MANIFEST_HASH in line
-    data.load(FULL)
+    assert digest in line and data_sets.CIFAKE.manifest_hash in line
+    data.load(SMALL)
     assert not capsys.readouterr().out
-    assert data.verify(tree) == [line]
-    monkeypatch.setattr(data, "MANIFEST_HASH", digest)
+    assert data.verify(tree, data_sets.get(SMALL)) == [line]
+    published = dataclasses.replace(data_sets.get(SMALL), manifest_hash=digest)
+    monkeypatch.setitem(data_sets.DATA_SETS, SMALL, published)
     monkeypatch.setattr(data, "_told", set())
-    data.load(FULL)
+    data.load(SMALL)
     assert not capsys.readouterr().out
-    assert data.verify(tree) == []
+    assert data.verify(tree, data_sets.get(SMALL)) == []
 
 
 def test_command_line_fetch_verifies_what_has_arrived(tree, monkeypatch, capsys):
     monkeypatch.setattr(data, "fetch", lambda source: tree)
     assert __main__.main(["data", "fetch"]) == 1
-    assert data.MANIFEST_HASH in capsys.readouterr().out
-    monkeypatch.setattr(data, "_not_published", lambda digest: [])
+    assert "train: 200 REAL images, expected 50,000" in capsys.readouterr().out
+    small = data_sets.get(SMALL)
+    monkeypatch.setattr(data_sets, "CIFAKE", small)
+    assert __main__.main(["data", "fetch"]) == 1
+    assert small.manifest_hash in capsys.readouterr().out
+    monkeypatch.setattr(data_sets, "CIFAKE", dataclasses.replace(small, manifest_hash=data.load(SMALL).hash))
     assert __main__.main(["data", "fetch"]) == 0
-    assert f"{tree}: " in capsys.readouterr().out
+    assert f"{tree}: all images can be read, and they are those of the reference" in capsys.readouterr().out
 
 
 def test_reference_results_are_of_the_published_cifake():
     hashes = {
         json.loads(path.read_text(encoding="utf-8"))["data_hash"] for path in records.REFERENCE.glob("*-seed*.json")
     }
-    assert hashes == {data.MANIFEST_HASH}
+    assert hashes == {data_sets.CIFAKE.manifest_hash}
 
 
 def test_labels_that_cannot_be_told(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAKE_DATA", str(shards(tree, tmp_path / "shards", names=None, paths=False)))
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "row 0" in text and "is not known" in text and "REAL" in text
 
 
@@ -383,7 +391,7 @@ def test_labels_that_contradict_their_folder(tree, tmp_path, monkeypatch):
     flipped = table.set_column(1, "label", pa.array([1 - label for label in table["label"].to_pylist()]))
     pq.write_table(flipped.replace_schema_metadata(table.schema.metadata), folder / "test.parquet")
     monkeypatch.setenv("CIFAKE_DATA", str(folder))
-    assert "disagree" in message(lambda: data.load(FULL))
+    assert "disagree" in message(lambda: data.load(SMALL))
 
 
 def test_half_finished_downloads(tree, tmp_path, monkeypatch):
@@ -392,25 +400,25 @@ def test_half_finished_downloads(tree, tmp_path, monkeypatch):
     whole = (folder / "train.parquet").read_bytes()
 
     (folder / "train.parquet").write_bytes(whole[: len(whole) // 2])
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "train.parquet" in text and "half-downloaded" in text
 
     (folder / "train.parquet").rename(folder / "train-00000-of-00002.parquet")
-    assert "1 of 2 parquet shards" in message(lambda: data.load(FULL))
+    assert "1 of 2 parquet shards" in message(lambda: data.load(SMALL))
 
     (folder / "abc.incomplete").touch()
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "abc.incomplete" in text and "data fetch" in text
 
     (folder / "train-00000-of-00002.parquet").unlink()
-    assert "0 of 1 parquet shards of the train part" in message(lambda: data.load(FULL))
+    assert "0 of 1 parquet shards of the train part" in message(lambda: data.load(SMALL))
 
 
 def test_too_few_images(tree):
     (tree / "train" / "REAL" / "0000.jpg").unlink()
-    text = message(lambda: data.load(FULL))
+    text = message(lambda: data.load(SMALL))
     assert "399" in text and "400" in text and "data verify" in text
-    problems = data.verify(tree)
+    problems = data.verify(tree, data_sets.get(SMALL))
     assert problems == [
         "train: 199 REAL images, expected 200",
         "train: 19 REAL images of class airplane, expected 20",
@@ -419,13 +427,13 @@ def test_too_few_images(tree):
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b""])
 def test_corrupt_cache(tree, runs, damage, capsys):
-    whole, images = data.load(FULL).hash, data.load(FULL).test.images.clone()  # not mapped from the file
+    whole, images = data.load(SMALL).hash, data.load(SMALL).test.images.clone()  # not mapped from the file
     cache = next(runs.rglob("images-*.safetensors"))
     cache.write_bytes(damage(cache.read_bytes()))
-    again = data.load(FULL)
+    again = data.load(SMALL)
     assert again.hash == whole and torch.equal(again.test.images, images)
     assert f"{cache} can't be used" in capsys.readouterr().out
-    data.load(FULL)
+    data.load(SMALL)
     assert not capsys.readouterr().out
 
 
@@ -533,16 +541,16 @@ def test_kaggle_on_a_machine_that_has_it_elsewhere(runs, monkeypatch):
 
 def test_command_line_prints_one_paragraph(tree, monkeypatch, capsys):
     monkeypatch.setenv("CIFAKE_DATA", str(tree / "nowhere"))
-    assert __main__.main(["--profile", "full", "data", "info"]) == 1
+    assert __main__.main(["--profile", "small", "data", "info"]) == 1
     captured = capsys.readouterr()
     assert "nowhere" in captured.err and "Traceback" not in captured.err and not captured.out
 
 
 def test_command_line_verify_and_info(tree, monkeypatch, capsys):
-    for arguments in ("--profile full data info", "data --profile full info", "data info --profile full"):
+    for arguments in ("--profile small data info", "data --profile small info", "data info --profile small"):
         monkeypatch.setenv("CIFAKE_PROFILE", "sample")
         assert __main__.main(arguments.split()) == 0
         assert "automobile" in capsys.readouterr().out
     (tree / "test" / "REAL" / "0001.jpg").write_bytes(b"text")
-    assert __main__.main(["--profile", "full", "data", "verify"]) == 1
+    assert __main__.main(["--profile", "small", "data", "verify"]) == 1
     assert "0001.jpg is not an image" in capsys.readouterr().out

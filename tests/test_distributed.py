@@ -29,6 +29,7 @@ from cifake_utils import (
 )
 from cifake_utils.support.fingerprint import state_hash
 from tests.processes import context, die, was_killed
+from tests.small import Narrow, cifake
 
 PROFILE = dataclasses.replace(profiles.PROFILES["sample"], epochs=5)
 PATIENCE = 600  # seconds, for a machine that is busy with other work
@@ -167,35 +168,13 @@ def test_killed_processes_go_on_to_the_same_end(pair, tmp_path, victim):
     assert curves["val_loss"] == pytest.approx(pair[0][0]["val_loss"], abs=1e-5)
 
 
-def few():
-    """Twelve images as every split."""
-    images = torch.randint(0, 256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    labels = torch.arange(12) % 2
-    images = data.ImageSet(images, labels, torch.zeros(12, dtype=torch.long), [str(number) for number in range(12)])
-    return data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
-
-
 def train_head():
     """Return what there is to compare of a model with the combined loss on cached features."""
-    data.load = lambda profile=None: few()
+    data.load = lambda profile=None: cifake(12)
     features.BATCH_SIZE = 5  # batches of 5, 5 and 2 for two processes
     model, record = experiments.train_or_load("resnet50_fractal_loss", profile=PROFILE)
     record.curves["seconds"] = 0.0
     return record.curves, torch.from_numpy(record.probabilities["test"]), model.learned_state(), record.details
-
-
-class Narrow(nn.Module):
-    """Stands in for ResNet50, which would take two gigabytes to train in two processes."""
-
-    channels = models.RESNET50.channels
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolve, self.norm = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8)
-
-    def forward(self, images, last="layer4"):
-        return {last: self.norm(self.convolve(images)).relu().repeat(1, self.channels[last] // 8, 1, 1)}
 
 
 def train_all():
@@ -203,7 +182,7 @@ def train_all():
     curves, p_fake, learned, details = train_head()
     models.backbone = lambda start, layout: Narrow()
     options = training.Options(learning_rate=1e-3)
-    backbone, report = rotation.pretrained(weights.NONE, few(), PROFILE, 0, 6, options)
+    backbone, report = rotation.pretrained(weights.NONE, cifake(12), PROFILE, 0, 6, options)
     moved = backbone.hash != state_hash(Narrow().state_dict())
     return (curves, p_fake, learned), details, report["curves"], moved, backbone.hash
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFile
 
-from cifake_utils import CifakeError, data, images
+from cifake_utils import CifakeError, images, sources
 from cifake_utils.support import memory
 
 RED = torch.tensor([254, 0, 0])[:, None, None].float()
@@ -242,7 +242,7 @@ def test_bad_files_are_named(tmp_path):
 def test_whatever_pillow_raises_is_said_of_that_file(tmp_path, monkeypatch, error):
     half_red((32, 32)).save(tmp_path / "a.png")
     half_red((32, 32)).save(tmp_path / "b.jpg")
-    load, entry = ImageFile.ImageFile.load, data.Entry("REAL/a.png", "a.png", str(tmp_path / "a.png"))
+    load, entry = ImageFile.ImageFile.load, sources.Entry("REAL/a.png", "a.png", str(tmp_path / "a.png"))
 
     def odd(image):
         if image.format == "PNG":
@@ -252,7 +252,7 @@ def test_whatever_pillow_raises_is_said_of_that_file(tmp_path, monkeypatch, erro
     monkeypatch.setattr(ImageFile.ImageFile, "load", odd)
     _, names, (problem,) = images.read_folder(tmp_path)
     assert names == ["b.jpg"] and str(tmp_path / "a.png") in problem and problem.isprintable()
-    assert "is damaged: " in data._attempt(entry)
+    assert "is damaged: " in sources._attempt(entry)
 
 
 def written() -> dict[tuple[str, str], bytes]:
@@ -286,7 +286,7 @@ def test_damaged_files_of_every_format_are_an_image_or_a_sentence(tmp_path, monk
                 assert result.startswith(str(file)) and "Expected" in result and result.isprintable()
             else:
                 assert result.shape == (3, 32, 32)
-            assert isinstance(data._attempt(data.Entry("REAL/a", "a", str(file))), (str, np.ndarray))
+            assert isinstance(sources._attempt(sources.Entry("REAL/a", "a", str(file))), (str, np.ndarray))
             outcomes.add(type(result))
     assert outcomes == {str, torch.Tensor}
 
@@ -301,7 +301,7 @@ def test_decompression_bombs(tmp_path, monkeypatch, recwarn):
         images.read(tmp_path / "a.png")
     half_red((64, 64)).save(tmp_path / "b.bmp")
     with pytest.raises(ValueError, match="far too many pixels"):
-        data.decode(str(tmp_path / "b.bmp"))
+        sources.decode(str(tmp_path / "b.bmp"))
 
 
 def test_folder_reads_what_it_can_and_reports_the_rest(tmp_path):

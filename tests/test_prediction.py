@@ -26,19 +26,11 @@ def one_line(text: str) -> str:
 
 
 @pytest.fixture
-def few(monkeypatch, runs):
+def few(few, monkeypatch, runs):
     """The sample with 12 images a split, and two epochs of training."""
-    cifake = data.load("sample")
-    small = {
-        split: images.subset(np.arange(0, len(images), len(images) // 12)[:12])
-        for split, images in cifake.splits.items()
-    }
-    small = data.Cifake(**small, class_names=cifake.class_names, source="sample", hash="few")
-    monkeypatch.setattr(data, "load", lambda profile=None: small)
-    monkeypatch.setattr(data, "load_hash", lambda profile=None: small.hash)
     short = dataclasses.replace(profiles.PROFILES["sample"], epochs=2)
     monkeypatch.setitem(profiles.PROFILES, "sample", short)
-    return small
+    return few
 
 
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal_loss"])

@@ -1,5 +1,9 @@
+import contextlib
+import hashlib
 import io
 
+import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -8,8 +12,10 @@ from sklearn.metrics import roc_auc_score
 
 from cifake_utils import catalogue, evaluation, experiments, images, records
 from cifake_utils.lessons import robustness
-from cifake_utils.profiles import Profile
+from cifake_utils.profiles import Profile, notebooks
+from cifake_utils.support import verified
 
+LESSON = notebooks() / "08_comparison.ipynb"
 PROFILE = Profile("sample", "sample", None, "offline", 1, cpu=True)
 
 
@@ -75,12 +81,23 @@ def test_battery_asks_for_every_strength_and_curves_score_the_answers(pictures):
     assert robustness.curves(answers["sure"], labels)["JPEG"] == {"accuracy": [1.0] * 5, "auroc": [1.0] * 5}
 
 
-def test_measured_answers_can_be_read_again(few, runs):
+@pytest.fixture
+def tiles(tmp_path, monkeypatch):
+    """A second generator, declared: six images in a file that a list with its SHA-256 lies beside."""
+    file = tmp_path / "tiles.npz"
+    verified.save_arrays(file, images=np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8))
+    (tmp_path / verified.SUMS).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n")
+    monkeypatch.setitem(robustness.GENERATORS, "tiles", robustness.Generator(file, "random pixels"))
+
+
+def test_measured_answers_can_be_read_again(few, runs, tiles):
     names = ["resnet50_transfer", "resnet50_standardised"]
     robustness.measure(names, profile=PROFILE)
     for name in names:
-        answers, on_gan = robustness.read(robustness.path(name, PROFILE.runs))
-        assert answers["JPEG"].shape == (5, len(few.test)) and on_gan.shape == (500,)
+        answers, generated = robustness.read(robustness.path(name, PROFILE.runs))
+        assert answers["JPEG"].shape == (5, len(few.test))
+        declared = robustness.GENERATORS.items()
+        assert {name: len(p) for name, p in generated.items()} == {name: len(it.samples()) for name, it in declared}
         again = experiments.predict_images(
             {name: experiments.train_or_load(name, profile=PROFILE)},
             robustness.blur(few.test.images, 0.5),
@@ -89,20 +106,48 @@ def test_measured_answers_can_be_read_again(few, runs):
         assert np.allclose(answers["blur"][0], again[name], atol=1e-3)
 
 
-def test_gan_samples_are_what_the_package_ships():
-    samples = robustness.gan_samples()
-    assert samples.dtype == torch.uint8 and samples.shape == (500, 3, 32, 32)
+@pytest.mark.parametrize("name", robustness.GENERATORS)
+def test_samples_of_a_generator_are_images_no_two_alike(name):
+    samples = robustness.GENERATORS[name].samples()
+    assert samples.dtype == torch.uint8 and samples.shape == (len(samples), 3, 32, 32)
     assert samples.float().std() > 30  # not one grey
-    assert len(samples.flatten(1).unique(dim=0)) == 500
+    assert len(samples.flatten(1).unique(dim=0)) == len(samples)
+
+
+def test_what_is_no_longer_declared_is_not_read(tmp_path, monkeypatch):
+    file = tmp_path / "answers.npz"
+    verified.save_arrays(file, noise=np.zeros((2, 3)), GAN=np.zeros(4), old=np.zeros(5))
+    corrupted, generated = robustness.read(file)
+    assert list(corrupted) == ["noise"] and list(generated) == ["GAN"]
+
+
+def test_lesson_08_shows_every_generator_that_is_declared(tiles, monkeypatch):
+    """The committed answers know nothing of the second one."""
+    monkeypatch.setattr(plt, "show", lambda: None)
+    cells = [cell.source for cell in nbformat.read(LESSON, as_version=4).cells if cell.cell_type == "code"]
+    names = {"labels": records.reference("resnet50_transfer").labels["test"]}
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(cells[0], names)
+        for source in cells:
+            if "robustness.read" in source or "GENERATORS" in source:
+                exec(source, names)
+    titles = [plt.figure(number).axes[0].get_title() for number in plt.get_fignums()]
+    plt.close("all")
+    assert "tiles: random pixels" in titles
+    printed = output.getvalue()
+    assert "500 images of the GAN" in printed and "6 images of the tiles" in printed
+    measured = {row["generator"]: row["95 % interval"] != "not measured" for row in names["rows"]}
+    assert measured == {"GAN": True, "tiles": False}
 
 
 @pytest.mark.parametrize("name", [name for name in catalogue.EXPERIMENTS if records.references(name)])
 def test_every_reference_run_has_answers_of_its_own(name):
     record = records.reference(name)
-    answers, on_gan = robustness.read(robustness.path(name))
+    answers, generated = robustness.read(robustness.path(name))
     assert {corruption: len(rows) for corruption, rows in answers.items()} == {
         name: len(corruption.strengths) for name, corruption in robustness.CORRUPTIONS.items()
     }
-    assert all(rows.shape[1] == len(record.labels["test"]) for rows in answers.values()) and on_gan.shape == (500,)
+    assert all(rows.shape[1] == len(record.labels["test"]) for rows in answers.values())
+    assert generated["GAN"].shape == (500,)
     mildest = robustness.curves(answers, record.labels["test"])["JPEG"]["accuracy"][0]
     assert abs(mildest - record.metrics["test"]["accuracy"]) < 0.15  # rows in the record's order, from such a model

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from cifake_utils import batches, data, profiles, rotation, training, weights
+from cifake_utils import batches, data, data_sets, profiles, rotation, training, weights
 
 IMAGES = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
 SETTINGS = (6, training.Options(learning_rate=1e-3))
@@ -55,7 +55,7 @@ def start():
 def few(labels):
     """Twelve images as every split, under given labels."""
     images = data.ImageSet(IMAGES, labels, torch.zeros(12, dtype=torch.long), [str(number) for number in range(12)])
-    return data.Cifake(images, images, images, class_names=data.CLASS_NAMES, source="sample", hash="few")
+    return data.Cifake(images, images, images, class_names=data_sets.CIFAKE.class_names, source="sample", hash="few")
 
 
 def test_pretext_ignores_labels_is_kept_and_learns_everywhere(runs, start, monkeypatch):

@@ -80,7 +80,7 @@ def main() -> None:
     with torch.inference_mode():
         drawn = makes(torch.randn(500, LATENT, 1, 1, generator=torch.Generator().manual_seed(1)))
     drawn = robustness.jpeg(((drawn + 1) * 127.5).round().to(torch.uint8), images.ENCODER["quality"])
-    with replacing(robustness.GAN_SAMPLES) as partial, partial.open("wb") as file:
+    with replacing(robustness.GENERATORS["GAN"].file) as partial, partial.open("wb") as file:
         np.savez_compressed(file, images=drawn.numpy(), data_hash=np.array(cifake.hash))
 
 

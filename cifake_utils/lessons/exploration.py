@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cifake_utils.data import LABELS, Cifake, Entry, ImageSet, label_of, open_image
+from cifake_utils.data import Cifake, ImageSet
+from cifake_utils.sources import LABELS, Entry, label_of, open_image
 
 Z95 = 1.96  # half-width of a 95 % interval of a mean, in standard errors
 
@@ -22,8 +23,8 @@ def mean_colours(images: torch.Tensor) -> torch.Tensor:
 def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     """Return how much power each image has at each spatial frequency.
 
-    The grey image (mean of the channels, 0 to 1, mean removed, Hann window) is Fourier transformed; |F|² is averaged
-    over rings of equal distance from zero frequency.
+    The grey image (mean of the channels, 0 to 1, mean removed, Hann window) is Fourier transformed; ``|F|²`` is
+    averaged over rings of equal distance from zero frequency.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cifake_utils import evaluation, records
+from cifake_utils import data_sets, evaluation, records
 from cifake_utils.catalogue import EXPERIMENTS, of_the_paper
 from cifake_utils.lessons.tables import Table
 from cifake_utils.support.files import replacing
@@ -77,8 +77,7 @@ def own(runs: Sequence[records.Record]) -> Table:
 
 def title(run: records.Record) -> str:
     """Return which images the numbers of a reader's run are of."""
-    images = f"{len(run.labels['test']):,} test images, profile {run.profile}"
-    return f"CIFAKE, {images}" if run.data == "CIFAKE" else f"Embedded sample, NOT CIFAKE: {images}"
+    return f"{data_sets.get(run.data).title}, {len(run.labels['test']):,} test images, profile {run.profile}"
 
 
 def write_csv(runs: Sequence[records.Record], path: Path) -> None:

@@ -20,7 +20,38 @@ from cifake_utils.support import progress, verified
 
 Predict = Callable[[torch.Tensor], dict[str, np.ndarray]]
 
-GAN_SAMPLES = Path(__file__).parent.parent / "assets" / "gan_samples.npz"
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What renders images that no model was trained, tuned or chosen on, and some of these images.
+
+    To add one, put its file into ``assets/``, its SHA-256 into the list there, and a line into `GENERATORS`. `measure`
+    then scores it beside the others. Lesson 08 shows it at once, and says where it is not measured yet.
+
+    Attributes
+    ----------
+    file : Path
+        NPZ file whose array ``images`` is uint8 (M, 3, 32, 32), RGB. `verified.SUMS` beside it lists its SHA-256.
+    about : str
+        Where the images come from.
+    """
+
+    file: Path
+    about: str
+
+    def samples(self) -> torch.Tensor:
+        """Return its images: uint8 (M, 3, 32, 32), RGB; a `CifakeError` where they are not those of the list."""
+        return torch.from_numpy(verified.load_arrays(verified.shipped(self.file))["images"])
+
+
+GENERATORS = {
+    "GAN": Generator(
+        ASSETS / "gan_samples.npz",
+        "a small DCGAN, trained on CIFAKE's photographs by tools/make_gan_samples.py; through CIFAKE's JPEG encoder",
+    ),
+}
 
 
 def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
@@ -129,23 +160,15 @@ def curves(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> dict[str
     return result
 
 
-def gan_samples() -> torch.Tensor:
-    """Return 500 images of a small GAN trained on CIFAKE's REAL images: uint8 (500, 3, 32, 32), RGB.
-
-    They have been through the JPEG encoder of CIFAKE's files; ``tools/make_gan_samples.py`` made them.
-    """
-    return torch.from_numpy(verified.load_arrays(verified.shipped(GAN_SAMPLES))["images"])
-
-
 def path(name: str, folder: Path = records.REFERENCE, seed: int = 0) -> Path:
     """Return where a run's answers to changed images are kept, beside its record."""
     return folder / f"{name}-seed{seed}-robustness.npz"
 
 
 def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | None = None) -> None:
-    """Put trained models through `battery` on the whole test split, and through `gan_samples`; keep the answers.
+    """Put trained models through `battery` on the whole test split, and through `GENERATORS`; keep their answers.
 
-    Beside each run's record, as `read` returns them. Models are trained where they have not been.
+    They lie beside each run's record, and `read` returns them. Models are trained where they have not been.
     """
     profile = profiles.resolve(profile)
     detectors = {name: experiments.train_or_load(name, seed, profile) for name in names}
@@ -154,12 +177,27 @@ def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | N
         return experiments.predict_images(detectors, images, profile.accelerator())
 
     answers = battery(predict, data.load(profile).test.images)
-    on_gan = predict(gan_samples())
+    for generator, declared in GENERATORS.items():
+        for name, probabilities in predict(declared.samples()).items():
+            answers[name][generator] = probabilities.astype(np.float16)
     for name in names:
-        verified.save_arrays(path(name, profile.runs, seed), **answers[name], GAN=on_gan[name].astype(np.float16))
+        verified.save_arrays(path(name, profile.runs, seed), **answers[name])
 
 
-def read(file: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return what `measure` kept, float16 P(FAKE): (strengths, N) for each corruption; (500,) of the GAN's images."""
+def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return what `measure` kept in a file.
+
+    What was declared after the measurement is not in it.
+
+    Returns
+    -------
+    corrupted : dict of str to np.ndarray
+        P(FAKE), float16, (strengths, N), for each of `CORRUPTIONS`.
+    generated : dict of str to np.ndarray
+        P(FAKE), float16, (M,), for each of `GENERATORS`: of its M images.
+    """
     answers = verified.load_arrays(file)
-    return answers, answers.pop("GAN")
+    corrupted, generated = (
+        {name: answers[name] for name in table if name in answers} for table in (CORRUPTIONS, GENERATORS)
+    )
+    return corrupted, generated

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from cifake_utils import CifakeError, catalogue, data, experiments, needs, profiles, records
-from cifake_utils.lessons import plots, results
+from cifake_utils.lessons import navigation, plots, results
 from cifake_utils.support.files import replacing, writable
 from cifake_utils.support.strict import use_strict_environment
 
@@ -108,15 +108,16 @@ def run(folder: Path) -> dict[str, float]:
 def tidy(notebook: nbformat.NotebookNode) -> None:
     """Make a notebook fit to be stored, in place.
 
-    What differs from run to run or from machine to machine is dropped. Pictures are made smaller: `smaller`.
+    What differs from run to run or from machine to machine is dropped. ``metadata.cifake``, which says what tests must
+    know of the lesson, stays. Pictures are made smaller: `smaller`.
     """
-    kept = {key: notebook.metadata[key] for key in ("widgets", "cifake") if notebook.metadata.get(key)}
+    kept = {key: notebook.metadata[key] for key in ("cifake", "widgets") if notebook.metadata.get(key)}
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
-            **kept,
         }
+        | kept
     )
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -152,12 +153,13 @@ def smaller(png: bytes) -> bytes:
 
 
 def store() -> None:
-    """Regenerate what is stored in ``notebooks/``: every output, and the README's picture.
+    """Regenerate what is stored in ``notebooks/``: links between lessons, every output, and the README's picture.
 
     In the strict environment, with fresh caches.
     """
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))
+        navigation.write(NOTEBOOKS)
         run(NOTEBOOKS)
         picture = plots.overview(
             data.load(), records.reference("resnet50_transfer"), catalogue.EXPERIMENTS["resnet50_transfer"].paper

@@ -140,9 +140,9 @@ def draw(name: str) -> Shape:
 def fractional_brownian_surface(size: int, hurst: float, seed: int = 0) -> np.ndarray:
     """Return a surface of fractional Brownian motion: float64, shape (size, size), 0 in the upper left corner.
 
-    Its increments are Gaussian with E[(X(s) − X(t))²] = 2 |s − t|^(2 H), |s − t| in units of about √2 · size pixels;
-    the dimension of the surface is 3 − H. Exact simulation by circulant embedding: Stein, *Fast and exact simulation
-    of fractional Brownian surfaces*, J. Comput. Graph. Stat. 11 (2002).
+    Its increments are Gaussian with ``E[(X(s) − X(t))²] = 2 |s − t|^(2 H)``, ``|s − t|`` in units of about √2 · size
+    pixels; the dimension of the surface is 3 − H. Exact simulation by circulant embedding: Stein, *Fast and exact
+    simulation of fractional Brownian surfaces*, J. Comput. Graph. Stat. 11 (2002).
 
     Parameters
     ----------

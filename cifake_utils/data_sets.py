@@ -1,0 +1,130 @@
+"""The data sets: CIFAKE, the embedded sample, and whatever is declared beside them. A profile names the one it uses.
+
+CIFAKE: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic Images*,
+IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifake_utils import CifakeError, profiles, sample, sources
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All that the package knows about one data set: declare it, put it into `DATA_SETS`, and name it in a profile.
+
+    The images lie in a folder, either as a tree (``train/REAL``, ``train/FAKE``, ``test/REAL``, ``test/FAKE``, and
+    ``val`` where there is one) or as parquet shards (``train*.parquet``, ``test*.parquet``). Each is a 32×32 RGB image.
+    A file's name may carry its object class, as in CIFAKE: ``0000.jpg`` is of the first, ``0000 (2).jpg`` of the next.
+
+    Attributes
+    ----------
+    name : str
+        What profiles and records call it.
+    title : str
+        What figures and tables call it.
+    class_names : tuple of str
+        Names of the object classes, in the order of their numbers.
+    locate : callable
+        Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may make the images first.
+    limits : str
+        What the probabilities of a model that was trained on it can't say. `prediction` shows it.
+    advice : str
+        What a reader can do whose folder is missing or incomplete. It ends errors about the folder.
+    counts : dict of str to int, optional
+        Images of each label and object class by part, such as ``{"train": 5_000, "test": 1_000}``. None: whatever is
+        there is taken.
+    manifest_hash : str, optional
+        `manifest_hash` of the splits that reference results were measured on. None: there are no such results.
+    """
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    locate: Callable[[], Path]
+    limits: str
+    advice: str
+    counts: dict[str, int] | None = None
+    manifest_hash: str | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Images of all labels and object classes by part; empty where `counts` is None."""
+        kinds = len(sources.LABELS) * len(self.class_names)
+        return {part: count * kinds for part, count in (self.counts or {}).items()}
+
+    def folder(self) -> Path:
+        """Return the folder with the images; a `CifakeError` where there is none."""
+        with self.advised():
+            return self.locate()
+
+    @contextmanager
+    def advised(self) -> Iterator[None]:
+        """Add `advice` to an error about the folder."""
+        try:
+            yield
+        except sources.SourceError as error:
+            raise CifakeError(f"{error} {self.advice}") from None
+
+
+def folder_of(variable: str, default: Path | None = None) -> Path:
+    """Return the folder that an environment variable names, ``default`` where it names none.
+
+    Raises `sources.SourceError` where there is no such folder.
+    """
+    folder = profiles.folder_from(variable) or default
+    if folder is None:
+        raise sources.SourceError(f"{variable} is not set. Expected the folder that holds the images.")
+    if not folder.is_dir():
+        what = "that is a file, and a folder is expected" if folder.exists() else "no such folder"
+        raise sources.SourceError(f"There are no images at {folder}: {what}.{sources.elsewhere(folder)}")
+    return folder
+
+
+def download_folder() -> Path:
+    """Return the folder that `fetch` fills."""
+    return profiles.runs_folder() / "cifake"
+
+
+CIFAKE = DataSet(
+    name="CIFAKE",
+    title="CIFAKE",
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    locate=lambda: folder_of("CIFAKE_DATA", default=download_folder()),
+    limits=(
+        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
+        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
+    ),
+    advice=(
+        "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
+        "Kaggle tree (train/REAL, train/FAKE, test/REAL, test/FAKE) or parquet shards (train*.parquet, "
+        "test*.parquet), or use the embedded data with CIFAKE_PROFILE=sample."
+    ),
+    counts={"train": 5_000, "test": 1_000},
+    manifest_hash="60799d205ba03c76",
+)
+SAMPLE = DataSet(
+    name="sample",
+    title="Embedded sample, NOT CIFAKE",
+    class_names=sample.PHOTOGRAPHS,
+    locate=sample.build,
+    limits=(
+        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
+        "of any other image its number says nothing."
+    ),
+    advice="The sample is made by this package. Delete that folder, and the next run makes it again.",
+)
+DATA_SETS = {data_set.name: data_set for data_set in (CIFAKE, SAMPLE)}
+
+
+def get(name: str) -> DataSet:
+    """Return the data set called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    if name not in DATA_SETS:
+        raise CifakeError(
+            f"There is no data set {name!r}. Expected one of: {', '.join(DATA_SETS)}. Declare it as a `DataSet` in "
+            "cifake_utils/data_sets.py, or name another one."
+        )
+    return DATA_SETS[name]
