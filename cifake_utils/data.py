@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from cifake_utils import CifakeError, data_sets, profiles
 from cifake_utils.data_sets import CIFAKE, DataSet, download_folder
+from cifake_utils.sources import FAKE as FAKE  # of this module too, for whoever works with its images
 from cifake_utils.sources import (
     LABELS,
     MOST_CLASSES,
@@ -31,6 +32,7 @@ from cifake_utils.sources import (
     leftovers,
     shards_of,
 )
+from cifake_utils.sources import REAL as REAL
 from cifake_utils.support import verified
 from cifake_utils.support.files import clear_leftovers, locked, writable
 from cifake_utils.support.fingerprint import content_hash, recipe_hash
