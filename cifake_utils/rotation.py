@@ -82,7 +82,7 @@ def recipe(
         "seed": seed,
         "architecture": ARCHITECTURE.recipe(),
         "turns": [ANGLES, FIXED, DRAWN],
-        "training": asdict(options) | settings,
+        "training": options.recipe() | settings,
         "normalisation": [MEAN, STD],
         "computation": training.computation(accelerator),
     }

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,9 @@ class Options:
     max_norm : float, optional
         The gradient is shortened to this length where it is longer.
     patience : int, optional
-        Epochs without a better validation loss after which training stops; None never stops early.
+        Epochs without a better validation loss after which training stops; None never stops early. It also decides
+        which weights are kept: with it those of the epoch with the lowest validation loss, with None those of the last
+        epoch, where the learning rate has come down to zero.
     """
 
     learning_rate: float = 1e-4
@@ -61,6 +63,10 @@ class Options:
     schedule: str = "cosine"
     max_norm: float | None = None
     patience: int | None = 5
+
+    def recipe(self) -> dict:
+        """Return all that these options decide: JSON types."""
+        return asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -74,7 +80,7 @@ class History:
     ``train_loss`` is the mean over the epoch while the weights move, and so is each list in ``terms``, the named
     parts of a `losses.CombinedLoss` (none with plain cross-entropy). ``val_loss`` (plain cross-entropy whatever the
     training loss) and ``val_accuracy`` are taken at the epoch's end, ``learning_rate`` at its start. ``best_epoch``
-    counts from 0; its weights are the ones kept.
+    counts from 0; its weights are the ones kept (`Options.patience`).
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -100,8 +106,8 @@ def fit(
 ) -> History:
     """Train what requires a gradient in ``module``, in place, and return the curves.
 
-    AdamW (Adam where nothing decays), early stopping on the validation loss. The weights of the best epoch are left
-    in ``module``. All that is random depends on ``seed`` and the epoch alone.
+    AdamW (Adam where nothing decays), early stopping on the validation loss where there is a patience. The weights of
+    ``History.best_epoch`` are left in ``module``. All that is random depends on ``seed`` and the epoch alone.
 
     In float16 the loss is scaled up, so that small gradients don't vanish (Micikevicius et al., *Mixed Precision
     Training*, ICLR 2018). A step whose gradient overflows is left out and the scale halved, which is usual in the
@@ -156,14 +162,16 @@ def fit(
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
-            if history.val_loss[-1] <= min(history.val_loss):
+            if options.patience is None:
+                history.best_epoch = epoch
+            elif history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch = epoch
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
                 run.save()
     accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
-    if run.best:  # there is none without an epoch
+    if run.best:  # there is none without an epoch, and none without a patience
         module.load_state_dict(run.best)
     return history
 
@@ -231,7 +239,7 @@ def _prepare(
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
     rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
-    settings = [VERSION, MEAN, STD, epochs, *astuple(options), seed, accelerator.mixed_precision]
+    settings = [VERSION, MEAN, STD, epochs, options.recipe(), seed, accelerator.mixed_precision]
     shares = train.shared(accelerator), val.shared(accelerator)
     processes = shares[0].processes
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and processes > 1:
@@ -337,7 +345,7 @@ class _Run:
             return
         self.module.load_state_dict(tensors["module"])
         self.own.load_state_dict(tensors.get("loss", {}))
-        self.keep(tensors["best"])
+        self.keep(tensors.get("best", {}))
         self.history = History(**state["history"])
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}

@@ -94,7 +94,7 @@ class ShareAbove(nn.Module):
         return (maps > self.times * self.threshold[:, None, None]).float().mean((2, 3))
 
 
-def channel_maximum(maps):
+def largest(maps):
     return maps.amax((2, 3))
 
 
@@ -103,7 +103,7 @@ def sixth(monkeypatch):
     """A model with a head, two measures, a preset and a backbone that no other one has: one declaration."""
     share = models.Measure(ShareAbove, options={"times": 1.5})
     monkeypatch.setitem(models.STATISTICS, "layer2_share", models.Statistic("layer2", share))
-    monkeypatch.setitem(models.STATISTICS, "layer2_maximum", models.Statistic("layer2", models.Measure(channel_maximum)))
+    monkeypatch.setitem(models.STATISTICS, "layer2_maximum", models.Statistic("layer2", models.Measure(largest)))
     experiment = catalogue.Experiment(
         about="a sixth model",
         start="random",
