@@ -294,7 +294,7 @@ class Constant(nn.Module):
         return inputs * self.scale
 
 
-def test_early_stopping_keeps_the_best_weights():
+def test_early_stopping_keeps_the_best_weights_and_a_whole_schedule_the_last():
     # What is learned on the training labels is wrong on the validation labels: its loss only rises.
     inputs = torch.tensor([[-1.0, 1.0]] * 8).unsqueeze(1).expand(8, 2, 2)
     train = batches.FeatureBatches(inputs, torch.ones(8, dtype=torch.long), 4)
@@ -305,6 +305,10 @@ def test_early_stopping_keeps_the_best_weights():
     assert len(history.val_loss) == 4 and history.best_epoch == 0
     assert history.train_loss == sorted(history.train_loss, reverse=True)
     assert module.scale.item() == pytest.approx(0.2, abs=0.01)  # two steps of Adam in the best epoch, undone after
+
+    module, options = Constant(), training.Options(learning_rate=0.1, patience=None)
+    history = training.fit(module, train, val, epochs=4, options=options, accelerator=SAMPLE.accelerator())
+    assert history.best_epoch == 3 and module.scale.item() > 0.4  # the last epoch's, though the first was better
 
 
 class Waits(TorchDispatchMode):
