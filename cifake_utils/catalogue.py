@@ -58,6 +58,9 @@ PRETEXT = STRONG  # the preset of every rotation pretext
 DIMENSIONS = ("stem_dimension", "layer1_dimension")
 MEANS = ("stem_mean", "layer1_mean")  # means of the same maps
 VARIOGRAMS = ("stem_variogram", "layer1_variogram")
+DEVIATIONS = ("stem_deviation", "layer1_deviation")
+MAXIMA = ("stem_maximum", "layer1_maximum")
+SHARES = ("stem_share", "layer1_share")  # of the pixels above the thresholds of the dimensions
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,22 @@ EXPERIMENTS = {
         FRACTAL,
         "control: means and dimensions of the stem and layer1 maps",
         statistics=("pooled", *DIMENSIONS, *MEANS),
+    ),
+    # Is the dimension special, or does any second statistic of the same maps help beside their means?
+    "resnet50_means_deviation": _changed(
+        FRACTAL,
+        "control: means and standard deviations of the stem and layer1 maps",
+        statistics=("pooled", *MEANS, *DEVIATIONS),
+    ),
+    "resnet50_means_share": _changed(
+        FRACTAL,
+        "control: means of the stem and layer1 maps, and their shares of pixels above the threshold",
+        statistics=("pooled", *MEANS, *SHARES),
+    ),
+    "resnet50_means_maximum": _changed(
+        FRACTAL,
+        "control: means and maxima of the stem and layer1 maps",
+        statistics=("pooled", *MEANS, *MAXIMA),
     ),
     "resnet50_shuffled": _changed(
         FRACTAL,

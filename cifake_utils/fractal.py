@@ -512,13 +512,17 @@ class FractalDimension(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1))  # a channel that never varies stays finite
         return self
 
+    def occupied(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return how occupied every pixel is, 0 to 1: (N, C, H, W) to the same shape."""
+        maps = maps if maps.dtype == torch.float64 else maps.float()
+        excess = (maps - self.threshold[:, None, None]) / self.scale[:, None, None]
+        return (excess > 0).to(maps.dtype) if self.hard else (excess / self.temperature).sigmoid()
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         self._check(maps)
         sizes = _powers_of_two(*maps.shape[-2:])
         with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for counts
-            maps = maps if maps.dtype == torch.float64 else maps.float()
-            excess = (maps - self.threshold[:, None, None]) / self.scale[:, None, None]
-            occupied = (excess > 0).to(maps.dtype) if self.hard else (excess / self.temperature).sigmoid()
+            occupied = self.occupied(maps)
             counts = [occupied.sum((2, 3))]
             for _ in sizes[1:]:
                 occupied = F.max_pool2d(occupied, 2, ceil_mode=True)
@@ -536,3 +540,16 @@ class FractalDimension(nn.Module):
                 f"{LEAST_SCALES} box sizes, hence at least 8×8 pixels. ResNet50 at 32×32 ends in maps of 4×4, 2×2 and "
                 "1×1; take the maps of the stem (16×16) or of layer1 (8×8)."
             )
+
+
+class OccupiedShare(FractalDimension):
+    """Share of occupied pixels in every channel, 0 to 1: (N, C, H, W) to float32 (N, C).
+
+    The control of `FractalDimension`. It sees the same maps through the same thresholds, but counts at the finest scale
+    alone: boxes of one pixel. So it knows how many pixels belong to the set, and nothing of how they are arranged.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        self._check(maps)
+        with torch.autocast(maps.device.type, enabled=False):
+            return self.occupied(maps).mean((2, 3))

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from cifake_utils import CifakeError
-from cifake_utils.fractal import FractalDimension, variogram_dimension
+from cifake_utils.fractal import FractalDimension, OccupiedShare, variogram_dimension
 from cifake_utils.support.fingerprint import recipe_hash
 from cifake_utils.weights import Weights
 
@@ -136,6 +136,16 @@ def channel_mean(maps: torch.Tensor) -> torch.Tensor:
     return maps.mean((2, 3))
 
 
+def channel_deviation(maps: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of each channel over its pixels: (N, C, H, W) to (N, C)."""
+    return maps.std((2, 3), correction=0)
+
+
+def channel_maximum(maps: torch.Tensor) -> torch.Tensor:
+    """Return the largest value of each channel: (N, C, H, W) to (N, C)."""
+    return maps.amax((2, 3))
+
+
 @dataclass(frozen=True)
 class Measure:
     """A way to compute one number from each channel of a map, and the version of its arithmetic.
@@ -221,7 +231,10 @@ class Tap(nn.Module):
 BACKBONE_VERSION = 1
 
 CHANNEL_MEAN = Measure(channel_mean, version=1)
+CHANNEL_DEVIATION = Measure(channel_deviation, version=1)
+CHANNEL_MAXIMUM = Measure(channel_maximum, version=1)
 DIMENSION = Measure(FractalDimension, version=1)
+SHARE = Measure(OccupiedShare, version=1)
 VARIOGRAM = Measure(variogram_dimension, version=1)
 
 # The statistics that one pass through the backbone can compute, by name. The maps after layer1 are too small for a
@@ -234,6 +247,12 @@ STATISTICS = {
     "layer1_dimension": Statistic("layer1", DIMENSION),
     "stem_variogram": Statistic("stem", VARIOGRAM),
     "layer1_variogram": Statistic("layer1", VARIOGRAM),
+    "stem_deviation": Statistic("stem", CHANNEL_DEVIATION),
+    "layer1_deviation": Statistic("layer1", CHANNEL_DEVIATION),
+    "stem_maximum": Statistic("stem", CHANNEL_MAXIMUM),
+    "layer1_maximum": Statistic("layer1", CHANNEL_MAXIMUM),
+    "stem_share": Statistic("stem", SHARE),
+    "layer1_share": Statistic("layer1", SHARE),
 }
 
 
