@@ -73,7 +73,8 @@ def frozen(document: dict) -> str:
     parts = ", ".join(f"{stage} {short(value)} s" for stage, value in ours.items())
     return (
         f"{table(titles, rows)}\n\nThe time end to end with cached features is the sum of {parts}. The losses of the "
-        f"two ways, on training and validation images, differ by at most {document['largest_difference']:.1g} in any epoch."
+        "two ways, on training and validation images, differ by at most "
+        f"{document['largest_difference']:.1g} in any epoch."
     )
 
 
