@@ -72,8 +72,9 @@ def frozen(document: dict) -> str:
     titles = [f"{count:,} images, {document['epochs']} epochs", "usual loop, s", "cached features, s", "gain"]
     parts = ", ".join(f"{stage} {short(value)} s" for stage, value in ours.items())
     return (
-        f"{table(titles, rows)}\n\nThe time end to end here is the sum of {parts}. The losses of the two ways, on "
-        f"training and validation images, differ by at most {document['largest_difference']:.1g} in any epoch."
+        f"{table(titles, rows)}\n\nThe time end to end with cached features is the sum of {parts}. The losses of the "
+        "two ways, on training and validation images, differ by at most "
+        f"{document['largest_difference']:.1g} in any epoch."
     )
 
 
@@ -94,11 +95,11 @@ def step(document: dict) -> str:
         rows.append([f"step alone: {row['what']}", str(row["batch"]), *numbers])
     compiled = [row["first step"] for row in document["candidates"] if "compile" in row["what"] and "error" not in row]
     notes = [
-        f"Gain {document['ours'] / document['usual']:.2f}×.",
+        f"The gain of the second row over the first is {document['ours'] / document['usual']:.2f}×.",
         f"An image takes {short(document['multiply_adds']['forward'] / 1e6)} million multiply-adds forward and "
         f"{short(step_cost / 1e6)} million in a whole step. The float32 peak of this machine, measured with a matrix "
-        f"product, is {short(peak / 1e9)} thousand million multiply-adds a second; in bfloat16 it is "
-        f"{short(document['peak']['bfloat16'] / 1e9)} thousand million.",
+        f"product, is {short(peak / 1e9)} billion multiply-adds a second; in bfloat16 it is "
+        f"{short(document['peak']['bfloat16'] / 1e9)} billion. All shares are of the float32 peak.",
         "On the same images and weights, in float64, the gradients of the usual pipeline and of the one here differ "
         f"by {document['differences']['gradient']:.1g} of their length.",
     ]
@@ -129,16 +130,18 @@ def growth(document: dict) -> str:
         other = max(row["anonymous"].values())
         sizes = [row["images"], row["features"], other]
         rows.append([f"{row['size']:,}", *(short(row["seconds"][stage]) for stage in stages), *map(megabytes, sizes)])
-    outcomes = " ".join(f"Features {name}: {outcome.rstrip('.')}." for name, outcome in document["limited"].items())
+    outcomes = " ".join(
+        f"With features {name}: `{outcome.rstrip('.')}`." for name, outcome in document["limited"].items()
+    )
     last = document["sizes"][-1]
     checks, times = last["checks"], last["seconds"]
     return (
-        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. For the most images that takes "
-        f"{short(1000 * checks['images'])} ms, {checks['images'] / times['load']:.0%} of loading them, and for their "
-        f"features {short(1000 * checks['features'])} ms, {checks['features'] / times['epoch']:.0%} of the first epoch "
-        "that reads them.\n\n"
-        f"In a last trial, an epoch on the most images may allocate no more than {megabytes(document['limit'])} "
-        f"(`RLIMIT_DATA`). {outcomes}"
+        f"{table(titles, rows)}\n\nEvery load compares files with their checksums. For {last['size']:,} images that "
+        f"takes {short(1000 * checks['images'])} ms, {checks['images'] / times['load']:.0%} of loading them, and for "
+        f"their features {short(1000 * checks['features'])} ms, {checks['features'] / times['epoch']:.0%} of the first "
+        "epoch that reads them.\n\n"
+        f"In a last trial, an epoch on {last['size']:,} images could allocate no more than "
+        f"{megabytes(document['limit'])} (`RLIMIT_DATA`). {outcomes}"
     )
 
 
@@ -146,17 +149,23 @@ def choices(document: dict) -> str:
     """Choices of the recipes, accuracy on validation images."""
     one, four = document["one turn"], document["four turns"]
     ways = {
-        "rotation pretext: one random turn an epoch (here) or all four in every batch": (one["turns"], four["turns"]),
-        "the same two, then fine-tuned on REAL and FAKE": (one["real_fake"], four["real_fake"]),
+        "rotation pretext, share of turns told right: one random turn of an image an epoch (here) or all four": (
+            one["turns"],
+            four["turns"],
+        ),
+        "those two networks, fine-tuned on REAL and FAKE": (one["real_fake"], four["real_fake"]),
         "from scratch: gradient limited to a length of 5 (here) or not": document["resnet50_scratch"].values(),
-        "fine-tuned from ImageNet: the same two": document["resnet50_finetuned"].values(),
+        "fine-tuned from ImageNet: gradient limited to a length of 5 (here) or not": document[
+            "resnet50_finetuned"
+        ].values(),
     }
     rows = [[what, *(f"{accuracy:.3f}" for accuracy in values)] for what, values in ways.items()]
     counts = document["images"]
     return (
         f"{table(['', 'as here', 'other'], rows)}\n\n{counts['train']:,} training images, {counts['val']:,} validation "
         f"images, one seed, precision {document['precision']}. The pretext and the training from scratch take as many "
-        f"steps as {document['epochs']} epochs, fine-tuning as many as {document['tuning']}."
+        f"steps as {document['epochs']} epochs, fine-tuning as many as {document['tuning']}. These are single runs, so "
+        "a small difference proves nothing."
     )
 
 

@@ -145,8 +145,7 @@ def test_measures_are_those_of_float32_under_autocast(name):
         found = tap(maps)
     expected = tap.measure(maps[tap.statistic.stage].float())
     assert found.dtype == torch.float32 and torch.equal(found, expected)
-    if not name.endswith("_maximum"):  # which is one of the map's own values
-        assert not torch.equal(found, found.bfloat16().float())  # values that bfloat16 has no room for
+
 
 
 def test_pooled_features_of_one_pixel_need_no_float32():
