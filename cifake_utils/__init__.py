@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 
 class CifakeError(Exception):
-    """Something the reader can put right: the message says what was found, what was expected, what to do."""
+    """An error that the reader can fix. The message says what was found, what was expected and what to do."""
 
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Let an import of what only ``extra`` of the package brings fail with a `CifakeError` that names the extra."""
+    """Turn the error of a failed import into a `CifakeError` that names the extra which installs the package."""
     try:
         yield
     except ModuleNotFoundError as error:

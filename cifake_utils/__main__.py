@@ -30,16 +30,22 @@ if __name__ == "__main__":
     gc.enable()
 
 
+class ParserWithProfile(argparse.ArgumentParser):
+    """A parser that takes ``--profile``. So do the parsers of its commands, for which argparse takes the same class."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.add_argument(
+            "--profile",
+            choices=profiles.PROFILES,
+            default=argparse.SUPPRESS,
+            help="which images to use and how long to train; overrides CIFAKE_PROFILE",
+        )
+
+
 def parser() -> argparse.ArgumentParser:
-    anywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    anywhere.add_argument(
-        "--profile",
-        choices=profiles.PROFILES,
-        help="which images to use and how long to train; overrides CIFAKE_PROFILE",
-    )
-    with_profile = partial(argparse.ArgumentParser, parents=[anywhere])
-    main = with_profile(prog="python -m cifake_utils", description=__doc__)
-    commands = main.add_subparsers(dest="command", required=True, parser_class=with_profile)
+    main = ParserWithProfile(prog="python -m cifake_utils", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True)
 
     commands.add_parser(
         "check",
@@ -48,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     data_parser = commands.add_parser("data", help="download CIFAKE, check it or count its images")
-    actions = data_parser.add_subparsers(dest="action", required=True, parser_class=with_profile)
+    actions = data_parser.add_subparsers(dest="action", required=True)
     fetch = actions.add_parser(
         "fetch", help="download CIFAKE and verify it; after an interruption, run the same command again"
     )
@@ -95,12 +101,15 @@ def parser() -> argparse.ArgumentParser:
             "--model", metavar="NAME", help="which trained model (default: the best on the validation images)"
         )
 
-    commands.add_parser("results", help="print the README's table of the results on all of CIFAKE")
+    commands.add_parser("results", help="print the table of docs/results.md: what was measured on all of CIFAKE")
     return main
 
 
-def run_data(action: str, source: str | None) -> int:
-    """Carry out ``data fetch``, ``data info`` or ``data verify``; return the exit status."""
+def run_data(action: str, source: str) -> int:
+    """Carry out ``data fetch``, ``data info`` or ``data verify``; return the exit status.
+
+    ``source`` is where ``fetch`` downloads from.
+    """
     if action == "info":
         cifake = data.load()
         print(f"{Table(data.info(cifake))}\n{cifake.source}, manifest hash {cifake.hash}")
@@ -153,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(check.report(findings))
             return int(any(found.status == "problem" for found in findings))
         if options.command == "data":
-            return run_data(options.action, getattr(options, "source", None))
+            return run_data(options.action, getattr(options, "source", ""))
         if options.command == "train":
             record = experiments.train_or_load(options.name, options.seed)[1]
             accelerator = profiles.active().accelerator()

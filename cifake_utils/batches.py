@@ -1,8 +1,9 @@
-"""Batches cut from resident tensors: shuffled, mirrored and normalised on the device they are used on."""
+"""Make batches from tensors that stay on a device: shuffle, mirror and normalise them there."""
 
 import copy
 from collections.abc import Iterator
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,30 +17,30 @@ STD = (0.229, 0.224, 0.225)
 
 @cache
 def _mean_and_std(device: torch.device) -> list[torch.Tensor]:
-    """Return the two as (1, 3, 1, 1) on a device: copied there once, since such a copy makes the CPU wait."""
+    """Return `MEAN` and `STD` as (1, 3, 1, 1) on a device. They are copied once, since a copy makes the CPU wait."""
     return [torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD)]
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Return uint8 images (N, 3, H, W) as float32 in ImageNet's normalisation, in ``channels_last`` layout."""
+    """Return uint8 images (N, 3, H, W) as float32, normalised as for ImageNet, in ``channels_last`` layout."""
     mean, std = _mean_and_std(images.device)
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def mirror(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-    """Return images (N, 3, H, W) with those mirrored left to right where ``flips`` (bool, (N,)) says so."""
+    """Return images (N, 3, H, W), of which those are mirrored left to right where ``flips`` (bool, (N,)) is True."""
     return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the random seed of one epoch of a run, so that a stopped run can be taken up again."""
+    """Return the random seed of one epoch of a run. With a seed for each epoch, a stopped run can go on."""
     return seed * 100_003 + epoch
 
 
 class ImageBatches:
     """Batches of normalised images.
 
-    A last batch of one image joins the batch before it: batch norm can't train on a single value.
+    A last batch of one image is joined to the batch before it, since batch norm can't train on a single image.
 
     Parameters
     ----------
@@ -49,9 +50,9 @@ class ImageBatches:
         int64 (N,).
     batch_size : int
     device : torch.device or str
-        Where the images stay and the batches are made.
+        The device on which the images stay and the batches are made.
     stratified : bool
-        Every shuffled batch holds each label in the share it has of the whole, up to rounding.
+        Whether every shuffled batch holds the labels in the same shares as the whole set, up to rounding.
     """
 
     def __init__(
@@ -70,29 +71,31 @@ class ImageBatches:
         return [len(rows) for rows in self._cut(torch.arange(len(self.labels)))]
 
     def shared(self, accelerator: Accelerator) -> "ImageBatches":
-        """Return these batches as one process of several sees them, the tensors not copied.
+        """Return these batches as one of several processes sees them. The tensors are not copied.
 
-        `shuffled` yields this process's share of every batch: adjacent rows, the shares' sizes differing by one at
-        most. `in_order` yields every n-th image, as many in each of n processes: the last image comes again where n
-        does not divide their number. `gather` undoes the latter.
+        `shuffled` then yields this process's share of every batch. A share holds adjacent rows, and the sizes of the
+        shares differ by at most one. `in_order` yields every n-th image in each of n processes. If n does not divide
+        the number of images, the last image is repeated, so that all processes get as many. `gather` brings the images
+        back into order.
         """
         shared = copy.copy(self)
         shared.process, shared.processes = accelerator.process_index, accelerator.num_processes
         return shared
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
-        """Return what all processes computed from `in_order`, (M, …) each, as (N, …) in the given order, everywhere."""
+        """Return, in every process, what all processes computed from `in_order`: (M, …) each to (N, …), in order."""
         if self.processes == 1:
             return values
-        return gather(values).unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
+        gathered = cast(torch.Tensor, gather(values))
+        return gathered.unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
 
     def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
         return normalise(mirror(self.inputs[rows], flips))
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield one epoch of (inputs, labels): random order, every image mirrored with probability ½.
+        """Yield one epoch of (inputs, labels), in random order. Every image is mirrored with probability ½.
 
-        Order and flips depend on ``seed`` and ``epoch`` alone, so a stopped run can be taken up again.
+        The order and the flips depend only on ``seed`` and ``epoch``, so that a stopped run can go on.
         """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         order = torch.randperm(len(self.labels), generator=generator)
@@ -104,14 +107,14 @@ class ImageBatches:
             yield self.take(rows, flip), self.labels[rows]
 
     def in_order(self, mirrored: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield every (inputs, labels) batch once, in the given order, nothing mirrored or everything."""
+        """Yield every (inputs, labels) batch once, in the given order, with no image mirrored or with all of them."""
         count = len(self.labels)
         order = torch.arange(self.process, count + -count % self.processes, self.processes).clamp(max=count - 1)
         for rows, flip in self._batches(order, torch.full((len(order),), mirrored)):
             yield self.take(rows, flip), self.labels[rows]
 
     def _batches(self, order: torch.Tensor, flips: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Return rows and flips of each batch, moved to the device once a pass."""
+        """Return rows and flips of each batch. They are moved to the device in one copy for the whole pass."""
         order, flips = order.to(self.labels.device), flips.to(self.labels.device)
         return zip(self._cut(order), self._cut(flips), strict=True)
 
@@ -123,7 +126,7 @@ class ImageBatches:
 
 
 def _spread(labels: np.ndarray) -> torch.Tensor:
-    """Return an order of the rows in which each label comes at even distances, its own rows in the given order."""
+    """Return an order of the rows that spreads each label evenly. Rows of one label keep the order they have."""
     place = np.empty(len(labels))
     for label in np.unique(labels):
         rows = labels == label
@@ -132,16 +135,16 @@ def _spread(labels: np.ndarray) -> torch.Tensor:
 
 
 class FeatureBatches(ImageBatches):
-    """Batches of cached features: ``inputs`` is (N, 2, D), features of each image and of its mirror image.
+    """Batches of cached features: ``inputs`` is (N, 2, D), the features of each image and of its mirror image.
 
-    The same seed and epoch give the same order and flips as `ImageBatches`, hence the same training.
+    The same seed and epoch give the same order and flips as with `ImageBatches`, and so the same training.
     """
 
     def shared(self, accelerator: Accelerator) -> "FeatureBatches":
-        """Return these batches, whole in every process.
+        """Return these batches unchanged: every process gets them in full.
 
-        A head trains in seconds, and its batch norm and the combined loss look at a whole batch: every process takes
-        the same steps, on the same values as a single one.
+        A head trains in seconds, and its batch norm and the combined loss need a whole batch. So every process takes
+        the same steps as a single process would.
         """
         return self
 

@@ -1,8 +1,9 @@
-"""The experiments of the series, one declaration each: what is trained, and how.
+"""The experiments of the series. Each is one declaration that says what is trained, and how.
 
-All else follows from it: the model (`experiments.build`), the run and its record (`experiments.train_or_load`), its
-drawing (`lessons.plots.architecture`) and its row in the tables (`lessons.results`). A new model is one more entry of
-`EXPERIMENTS`; a new measure of maps is one more entry of `models.STATISTICS`, which an experiment then names.
+Everything else follows from the declaration: the model (`experiments.build`), the run and its record
+(`experiments.train_or_load`), the drawing (`lessons.plots.architecture`) and the row in the tables (`lessons.results`).
+A new model is a new entry of `EXPERIMENTS`. A new measure of maps is a new entry of `models.STATISTICS`, which an
+experiment then names.
 """
 
 from dataclasses import dataclass, replace
@@ -19,13 +20,14 @@ class Preset:
     Attributes
     ----------
     name : str
-        What a record calls it.
+        The name under which records list it.
     batch_size : int
+        Number of images in a batch.
     options : training.Options
     epochs_share : float, optional
-        Of the profile's epochs for a head; None for all of them.
+        Share of the profile's epochs that a head is trained for; None means all of them.
     mirror_average : bool
-        P(FAKE) is the mean over an image and its mirror image, in validation and test alike.
+        Whether P(FAKE) is the mean over an image and its mirror image, in validation and in test.
     """
 
     name: str
@@ -35,65 +37,75 @@ class Preset:
     mirror_average: bool = False
 
 
-# The paper gives Adam at 1e-4, a learning-rate schedule and early stopping. Batch size 64, the cosine and the patience
-# are our assumptions.
+# The paper states Adam at 1e-4, a learning-rate schedule and early stopping. The batch size of 64, the cosine and the
+# patience are assumptions of this series.
 PAPER = Preset("paper", 64, Options(learning_rate=1e-4, patience=5))
-# AdamW, one cycle that runs to its end. `max_norm` helps from scratch and does nothing to fine-tuning
-# (`benchmarks/choices.py`).
+# AdamW with one cycle that is never stopped early. `max_norm` helps models that are trained from scratch, and makes no
+# difference to fine-tuning (`benchmarks/choices.py`).
 STRONG = Preset(
     "strong",
     128,
     Options(learning_rate=5e-4, weight_decay=0.01, schedule="one_cycle", max_norm=5.0, patience=None),
     mirror_average=True,
 )
-# For heads on a frozen backbone: fewer and larger steps. On 16,000 images held out of the training split, model 3 got
-# 0.933 with `paper`, and with this in under half the time; 0.943 with mirror images. A weight decay of 0.3 changed
-# nothing (model 4 with cross-entropy, validation images: 0.9623 without, 0.9627 with).
+# For heads on a frozen backbone: fewer and larger steps. On 16,000 images held out of the training split, model 3 had
+# an accuracy of 0.933 with `paper`. With this preset it had the same in less than half the time, and 0.943 with mirror
+# images. A weight decay of 0.3 made no difference (model 4 with cross-entropy on validation images: 0.9623 without,
+# 0.9627 with).
 STRONG_HEAD = Preset("strong_head", 256, Options(learning_rate=1e-3, patience=5), epochs_share=0.4, mirror_average=True)
 PRETEXT = STRONG  # the preset of every rotation pretext
 
 DIMENSIONS = ("stem_dimension", "layer1_dimension")
-MEANS = ("stem_mean", "layer1_mean")  # of the very maps whose dimension is taken
+MEANS = ("stem_mean", "layer1_mean")  # means of the same maps
 VARIOGRAMS = ("stem_variogram", "layer1_variogram")
+DEVIATIONS = ("stem_deviation", "layer1_deviation")
+MAXIMA = ("stem_maximum", "layer1_maximum")
+SHARES = ("stem_share", "layer1_share")  # of the pixels above the thresholds of the dimensions
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Statistics that say nothing of their image any more, in training and test alike.
+    """Statistics that are made to say nothing about their image, in training and in test.
 
     Attributes
     ----------
     way : str
         A key of `features.BREAKS`.
     statistics : tuple of str
-        Which of the experiment's statistics. Where they are shuffled they come from the same other image.
+        Those of the experiment's statistics that are broken. If they are shuffled, an image gets all of them from the
+        same other image.
     """
 
     way: str
     statistics: tuple[str, ...]
 
     def recipe(self) -> dict:
-        """Return it as hyper-parameters: JSON types."""
-        if self.statistics == DIMENSIONS:  # the first controls broke these, and their records say it in this way
+        """Return the entries for a record's hyper-parameters, as JSON types."""
+        if self.statistics == DIMENSIONS:  # records of the first controls, which broke these, have this form
             return {"dimensions": self.way}
         return {"broken": {"way": self.way, "statistics": list(self.statistics)}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Architecture):
-    """What is trained, and how.
+    """A model and its training. The attributes of `models.Architecture` come in addition.
 
     Attributes
     ----------
     about : str
-        One line.
+        One line that describes the experiment.
     preset : Preset
     combined_loss : dict, optional
-        Options of `losses.CombinedLoss`, which takes the place of plain cross-entropy; batches are stratified then.
+        Options of `losses.CombinedLoss`, which replaces plain cross-entropy. Batches are stratified then.
     broken : Broken, optional
         Statistics that are shuffled or replaced by noise.
     paper : float, optional
-        Test accuracy that the paper gives.
+        Test accuracy that the paper states.
+
+    Raises
+    ------
+    CifakeError
+        `broken` names a statistic that the experiment does not have.
     """
 
     about: str
@@ -135,7 +147,7 @@ ROTATION = Experiment(
 
 
 def _changed(model: Experiment, about: str, **changes) -> Experiment:
-    """Return one of the paper's models with these changes, for which the paper has no number."""
+    """Return one of the paper's models with changes. The paper has no accuracy for it."""
     return replace(model, about=about, paper=None, **changes)
 
 
@@ -160,7 +172,8 @@ EXPERIMENTS = {
         "control: what the rotation backbone (of seed 0) knows by itself",
         start="rotation",
     ),
-    # What of model 3's gain is the dimension's? Its head, means of the same maps, other images' dimensions, noise.
+    # Do the dimensions explain the gain of model 3? Controls: its head alone, means of the same maps, the dimensions of
+    # another image, noise.
     "resnet50_standardised": _changed(
         FRACTAL,
         "control: head of model 3, pooled features only",
@@ -175,6 +188,22 @@ EXPERIMENTS = {
         FRACTAL,
         "control: means and dimensions of the stem and layer1 maps",
         statistics=("pooled", *DIMENSIONS, *MEANS),
+    ),
+    # Is the dimension special, or does any second statistic of the same maps help beside their means?
+    "resnet50_means_deviation": _changed(
+        FRACTAL,
+        "control: means and standard deviations of the stem and layer1 maps",
+        statistics=("pooled", *MEANS, *DEVIATIONS),
+    ),
+    "resnet50_means_share": _changed(
+        FRACTAL,
+        "control: means of the stem and layer1 maps, and their shares of pixels above the threshold",
+        statistics=("pooled", *MEANS, *SHARES),
+    ),
+    "resnet50_means_maximum": _changed(
+        FRACTAL,
+        "control: means and maxima of the stem and layer1 maps",
+        statistics=("pooled", *MEANS, *MAXIMA),
     ),
     "resnet50_shuffled": _changed(
         FRACTAL,
@@ -191,7 +220,8 @@ EXPERIMENTS = {
         "beyond the paper: variogram dimensions beside those of model 3",
         statistics=("pooled", *DIMENSIONS, *VARIOGRAMS),
     ),
-    # What of model 4's gain is the loss's? {nothing, means, dimensions} × {cross-entropy, combined loss}, one head.
+    # Does the loss explain the gain of model 4? Controls with its head: {nothing, means, dimensions} beside the pooled
+    # features × {cross-entropy, combined loss}.
     "resnet50_projection": _changed(
         FRACTAL_LOSS,
         "control: projection head, pooled features only, cross-entropy",
@@ -228,17 +258,17 @@ EXPERIMENTS = {
 
 
 def get(name: str) -> Experiment:
-    """Return the experiment called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    """Return the experiment called ``name``; for an unknown name, raise a `CifakeError` that lists the known ones."""
     if name not in EXPERIMENTS:
         raise CifakeError(f"There is no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}.")
     return EXPERIMENTS[name]
 
 
 def short(name: str) -> str:
-    """Return an experiment's name for narrow columns: without the backbone that nearly all of them share."""
+    """Return an experiment's name for narrow columns: without the backbone, which nearly all experiments share."""
     return name.removeprefix("resnet50_")
 
 
 def of_the_paper() -> dict[str, float]:
-    """Return the test accuracies that the paper gives, by the experiments' names."""
+    """Return the test accuracies that the paper states, by the experiment's name."""
     return {name: experiment.paper for name, experiment in EXPERIMENTS.items() if experiment.paper is not None}

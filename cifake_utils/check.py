@@ -1,4 +1,4 @@
-"""Look at everything that can keep the lessons from running, and say what to do about it."""
+"""Check everything that can keep the lessons from running, and say what to do about it."""
 
 import platform
 import shutil
@@ -14,9 +14,10 @@ from cifake_utils import CifakeError, data_sets, profiles, sources, weights
 from cifake_utils.support import packages
 from cifake_utils.support.files import writable
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # for the tests that work a lesson by mouse
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # for the tests that use a lesson in a browser
 GIGABYTE = 10**9
-# Decoding all of CIFAKE took 2.1 GB at its peak (benchmarks/loading.json).
+Status = Literal["ok", "warning", "problem"]
+# Decoding all of CIFAKE took up to 2.1 GB (benchmarks/loading.json).
 MEMORY = 2.1 * GIGABYTE
 # The images of all of CIFAKE take 0.4 GB, and their features 1 GB for each frozen backbone (benchmarks/growth.json).
 # The rest is for downloads and checkpoints, which have not been measured.
@@ -33,10 +34,10 @@ class Finding:
         A problem stops the active profile. A warning may stop something else, or slow it down.
     subject : str
     text : str
-        What was found, and unless that is ok, what to do.
+        What was found and, unless it is ok, what to do.
     """
 
-    status: Literal["ok", "warning", "problem"]
+    status: Status
     subject: str
     text: str
 
@@ -58,12 +59,12 @@ def examine(profile: profiles.Profile) -> list[Finding]:
 
 
 def report(findings: list[Finding]) -> str:
-    """Return findings as lines of text, one each."""
+    """Return findings as text, one line for each."""
     return "\n".join(f"{found.status:<8} {found.subject:<22} {found.text}" for found in findings)
 
 
-def _attempt(subject: str, look: Callable[[], str], otherwise: str = "problem") -> Finding:
-    """Return what ``look`` finds as ok, and its `CifakeError` as a problem, or as another status."""
+def _attempt(subject: str, look: Callable[[], str], otherwise: Status = "problem") -> Finding:
+    """Return the text of ``look`` as ok. If it raises a `CifakeError`, return that with the status ``otherwise``."""
     try:
         return Finding("ok", subject, look())
     except CifakeError as error:
@@ -77,7 +78,7 @@ def _packages() -> list[Finding]:
         problems = packages.problems(extra)
         needed = f"Only the {extra} need them: " if extra else ""
         install = f'`python -m pip install "{packages.PROJECT}[{extra}]"`' if extra else packages.INSTALL
-        # Packages that are missing altogether never come here: the command line has said so and stopped.
+        # Missing packages need no line here, since the command line stops before this.
         text = f"{' '.join(problems)} {needed}{install}." if problems else "all installed, none too old"
         findings.append(Finding("warning" if problems else "ok", subject, text))
     return findings
@@ -146,7 +147,7 @@ def _notebooks() -> Finding:
 
 
 def _browser() -> list[Finding]:
-    """Return whether the tests in a browser can run; nothing where the other packages of the tests are missing."""
+    """Return whether the tests in a browser can run; no finding if packages of the tests are missing."""
     if packages.problems("tests"):
         return []
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

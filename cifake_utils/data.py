@@ -1,4 +1,4 @@
-"""The images of a data set: decoded, split, kept and checked. Every split ends as one uint8 tensor."""
+"""Decode, split, cache and check the images of a data set. Every split is one uint8 tensor."""
 
 import os
 import shutil
@@ -39,10 +39,10 @@ from cifake_utils.support.fingerprint import content_hash, recipe_hash
 
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
-SPLIT_VERSION = 1  # raise it when the code below decodes or splits otherwise
+SPLIT_VERSION = 1  # raise it when the code below decodes or splits in another way
 
 HUGGING_FACE = "dragonintelligence/CIFAKE-image-dataset"
-REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the mirror's commit: what comes later is not fetched
+REVISION = "6eebd6090fe3c0d9d44f899a25f0a34e3c2dad31"  # the commit of the mirror that is downloaded
 KAGGLE = "birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
 
 
@@ -57,9 +57,9 @@ class ImageSet:
     labels : torch.Tensor
         int64, shape (N,); REAL = 0, FAKE = 1.
     classes : torch.Tensor
-        int64, shape (N,); the number of the object class, from 0, or -1 where a file's name carries none.
+        int64, shape (N,); number of the object class, from 0, or -1 if the file name gives none.
     names : list of str
-        ``"FAKE/0 (10).jpg"``: label folder and file name.
+        Folder of the label and file name, such as ``"FAKE/0 (10).jpg"``.
     """
 
     images: torch.Tensor
@@ -78,17 +78,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Cifake:
-    """The three splits, and what is needed to say which data this was.
+    """The three splits of a data set, with its name and a hash that identifies it.
 
     Attributes
     ----------
     train, val, test : ImageSet
     class_names : tuple of str
-        Names of the object classes (of the ten photographs, for the sample).
+        Names of the object classes; in the sample these are the ten photographs.
     source : str
         Name of the `DataSet`, such as ``"CIFAKE"``.
     hash : str
-        16 hexadecimal digits over names, labels and pixels of every split: equal hash, equal data.
+        16 hexadecimal digits over the names, labels and pixels of every split. Equal data have equal hashes.
     """
 
     train: ImageSet
@@ -108,7 +108,7 @@ def _read(found: list[Entry], part: str) -> ImageSet:
     for row, (entry, result) in enumerate(zip(found, decoded(found, f"decoding {part}"), strict=True)):
         if isinstance(result, str):
             raise SourceError(
-                f"{entry.origin} {result}. Nothing was loaded. Replace the file; `python -m cifake_utils data verify` "
+                f"{entry.origin} {result}. Nothing was loaded. Replace the file. `python -m cifake_utils data verify` "
                 "lists all such files."
             )
         pixels[row] = result
@@ -132,14 +132,22 @@ def _strata(images: ImageSet) -> np.ndarray:
     return (images.labels * (MOST_CLASSES + 1) + images.classes).numpy()
 
 
-def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
-    """Return the rows of two parts, sorted, with the same shares of every label and object class in both."""
+def _stratified(images: ImageSet, train_size: int | None = None, test_size: float | None = None) -> list[np.ndarray]:
+    """Return the sorted rows of two parts, in which every label and object class has the same share."""
     strata = _strata(images)
     try:
-        parts = train_test_split(np.arange(len(images)), stratify=strata, random_state=SPLIT_SEED, **size)
+        parts = train_test_split(
+            np.arange(len(images)),
+            stratify=strata,
+            random_state=SPLIT_SEED,
+            train_size=train_size,
+            test_size=test_size,
+        )
     except ValueError as error:
         kinds = Counter(strata.tolist())
-        example = images.names[strata.tolist().index(min(kinds, key=kinds.get))] if kinds else "none at all"
+        example = (
+            images.names[strata.tolist().index(min(kinds, key=lambda kind: kinds[kind]))] if kinds else "none at all"
+        )
         raise CifakeError(
             f"{len(images):,} images of {len(kinds)} kinds (label and object class) can't be divided so that both "
             f"parts have images of every kind ({error}). The rarest kind is that of {example}. Expected more images of "
@@ -150,9 +158,10 @@ def _stratified(images: ImageSet, **size: int | float) -> list[np.ndarray]:
 
 
 def split(train: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Cut validation images from the official train part (a fifth), stratified by label and object class.
+    """Return the training images and the validation images, which are a fifth of the official train part.
 
-    Raises `CifakeError` where a label and object class has too few images to be in both.
+    The split is stratified by label and object class. Raises `CifakeError` if one of these combinations has too few
+    images for both parts.
     """
     keep, held = _stratified(train, test_size=VALIDATION_SHARE)
     return train.subset(keep), train.subset(held)
@@ -163,17 +172,17 @@ def _smaller(images: ImageSet, size: int) -> ImageSet:
 
 
 def manifest_hash(splits: Iterable[ImageSet]) -> str:
-    """Return 16 hexadecimal digits of SHA-256 over the names (and so labels) and pixels of the splits, in order."""
+    """Return 16 hexadecimal digits of SHA-256 over the names, which include the labels, and the pixels, in order."""
     return content_hash(
         piece for images in splits for piece in ("\n".join(images.names).encode(), images.images.numpy())
     )
 
 
 def _cache_recipe(source: Path, sizes: tuple[int, int, int] | None) -> str:
-    """Return the fingerprint of all that the decoded images of a source depend on.
+    """Return the fingerprint of everything that the decoded images of a source depend on.
 
-    A tree is known by its files' names and sizes; shards, whose rows would have to be read for that, by their own
-    names, sizes and times of change.
+    For a tree this includes the names and sizes of its files. For shards it includes their names, sizes and times of
+    change, because the names of their images can't be had without reading them.
     """
     if is_tree(source):
         parts = entries(source).items()
@@ -202,33 +211,41 @@ def _save_cache(recipe: str, splits: dict[str, ImageSet]) -> None:
     verified.save_tensors(_cache_file(recipe), tensors, metadata, recipe)
 
 
-def _load_cache(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
-    """Return splits and their hash; None where they are not kept, or damaged, which ``say`` reports."""
-    try:
-        tensors, metadata = verified.load_tensors(_cache_file(recipe), recipe)
-    except FileNotFoundError:
-        return None
-    except verified.DamagedFile as error:
-        if say:
-            print(f"{error.found} The images are decoded again.")
-        return None
+def _load_cache(recipe: str) -> tuple[dict[str, ImageSet], str]:
+    """Return the splits that `_save_cache` wrote and their hash; errors as in `verified.load_tensors`."""
+    tensors, metadata = verified.load_tensors(_cache_file(recipe), recipe)
     splits = {
         name: ImageSet(
-            *(tensors[f"{name}.{what}"] for what in ("images", "labels", "classes")), metadata[name].split("\n")
+            tensors[f"{name}.images"],
+            tensors[f"{name}.labels"],
+            tensors[f"{name}.classes"],
+            metadata[name].split("\n"),
         )
         for name in ("train", "val", "test")
     }
     return splits, metadata["hash"]
 
 
+def _kept(recipe: str, say: bool = False) -> tuple[dict[str, ImageSet], str] | None:
+    """Return what `_load_cache` does, None where the file is missing or damaged; with ``say``, print the damage."""
+    try:
+        return _load_cache(recipe)
+    except FileNotFoundError:
+        return None
+    except verified.DamagedFile as error:
+        if say:
+            print(f"{error.found} The images are decoded again.")
+        return None
+
+
 def _splits(source: Path, sizes: tuple[int, int, int] | None, declared: DataSet) -> tuple[dict[str, ImageSet], str]:
-    """Return splits and their hash, of these sizes or whole; decode and keep them where they are not kept yet."""
+    """Return the splits, of these sizes or whole, and their hash. Images that the cache lacks are decoded and kept."""
     recipe = _cache_recipe(source, sizes)
-    if (kept := _load_cache(recipe)) is None:
-        whole = _splits(source, None, declared)[0] if sizes else None
+    if (kept := _kept(recipe)) is None:
+        whole = _splits(source, None, declared)[0] if sizes else {}
         cache = _cache_file(recipe).parent
-        with locked(cache / "images.lock"):  # a second process waits here and then finds them
-            if (kept := _load_cache(recipe, say=True)) is None:
+        with locked(cache / "images.lock"):  # a second process waits here and then finds the file
+            if (kept := _kept(recipe, say=True)) is None:
                 clear_leftovers(cache, "images-*")
                 if sizes:
                     made = {name: _smaller(whole[name], size) for name, size in zip(whole, sizes, strict=True)}
@@ -252,29 +269,30 @@ def _decoded_splits(source: Path, declared: DataSet) -> dict[str, ImageSet]:
 
 
 def _three_splits(parts: dict[str, ImageSet]) -> dict[str, ImageSet]:
-    """Return train, validation and test images of the parts of a source."""
+    """Return the three splits of a source, whose train part is divided if it has no ``val``."""
     train, val = (parts["train"], parts["val"]) if "val" in parts else split(parts["train"])
     return {"train": train, "val": val, "test": parts["test"]}
 
 
 def source_folder(profile: str | profiles.Profile | None = None) -> Path:
-    """Return the folder that holds the encoded images of a profile (default: active); builds the sample if need be."""
+    """Return the folder with the encoded images of a profile (default: active). The sample is built if needed."""
     return data_sets.get(profiles.resolve(profile).data).folder()
 
 
-_told: set[str] = set()  # hashes of what `load` has compared with the published one already
+_told: set[str] = set()  # hashes that `load` has compared with the published one in this process
 
 
 def load(profile: str | profiles.Profile | None = None) -> Cifake:
-    """Return train, validation and test images of a profile (the active one where none is given).
+    """Return the training, validation and test images of a profile (default: the active one).
 
-    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``; later calls read those. A whole
-    data set that has a manifest hash is compared with it. Where it differs, a line says so, once in a process.
+    The first call decodes every image and keeps the tensors under ``CIFAKE_RUNS``. Later calls read these tensors. If
+    a profile takes a whole data set that declares a manifest hash, the two hashes are compared. A difference is printed
+    once in each process.
 
     Raises
     ------
     CifakeError
-        Data missing, incomplete or damaged; the message names the file and the way out.
+        The data are missing, incomplete or damaged. The message names the file and says what to do.
     """
     profile = profiles.resolve(profile)
     declared = data_sets.get(profile.data)
@@ -289,7 +307,7 @@ def load(profile: str | profiles.Profile | None = None) -> Cifake:
 
 
 def _check_classes(splits: dict[str, ImageSet], declared: DataSet) -> None:
-    """Raise a `SourceError` where an image is of an object class that has no name."""
+    """Raise a `SourceError` if an image has an object class without a name."""
     for name, images in splits.items():
         last = int(images.classes.max())
         if last >= len(declared.class_names):
@@ -302,7 +320,7 @@ def _check_classes(splits: dict[str, ImageSet], declared: DataSet) -> None:
 
 
 def load_hash(profile: str | profiles.Profile | None = None) -> str:
-    """Return the hash of what `load` returns, without reading the images where they are kept already."""
+    """Return the hash of what `load` returns. If the images are cached, they are not read for this."""
     profile = profiles.resolve(profile)
     declared = data_sets.get(profile.data)
     with declared.advised():
@@ -314,11 +332,11 @@ def load_hash(profile: str | profiles.Profile | None = None) -> str:
 
 
 def fetch(source: str = "huggingface") -> Path:
-    """Download CIFAKE into `download_folder` from ``"huggingface"`` or ``"kaggle"``; return the folder.
+    """Download CIFAKE from ``"huggingface"`` or ``"kaggle"`` into `download_folder`, and return that folder.
 
-    After an interruption, shards from Hugging Face that arrived whole stay, one that was cut off is started again; a
-    download from Kaggle starts again from its beginning. A download that ends well removes what earlier ones left
-    there, those from the other source too. Raises `CifakeError` for an unknown source and one that can't be reached.
+    After an interruption, complete shards from Hugging Face are kept, and an incomplete one is downloaded again. A
+    download from Kaggle starts again from the beginning. A successful download removes what earlier downloads left
+    there, from either source. Raises `CifakeError` if the source is unknown or can't be reached.
     """
     if source not in DOWNLOADS:
         raise CifakeError(f"There is no source {source!r} of CIFAKE. Choose one of: {', '.join(DOWNLOADS)}.")
@@ -328,7 +346,7 @@ def fetch(source: str = "huggingface") -> Path:
             DOWNLOADS[source](folder)
     except CifakeError:
         raise
-    except Exception as error:  # each hub raises its own kinds; all mean that the download did not end well
+    except Exception as error:  # each hub raises errors of its own, all of which mean that the download failed
         other = next(name for name in DOWNLOADS if name != source)
         kept = (
             f"Shards that arrived whole stay in {folder}." if source == "huggingface" else f"{folder} was not changed."
@@ -351,8 +369,8 @@ def _from_hugging_face(folder: Path) -> None:
     except RevisionNotFoundError:
         print(f"The mirror has no revision {REVISION[:8]} any more: its newest one is downloaded.")
         huggingface_hub.snapshot_download(HUGGING_FACE, **options)
-    shards_of(folder)  # without a network, snapshot_download is content with whatever is there
-    for name in (*PARTS, ".complete"):  # Kaggle's tree, whole or not, would be read in place of the shards
+    shards_of(folder)  # without a network, snapshot_download accepts an incomplete folder
+    for name in (*PARTS, ".complete"):  # a tree from Kaggle, complete or not, would be read instead of the shards
         shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in leftovers(folder):
         with suppress(OSError):
@@ -361,15 +379,15 @@ def _from_hugging_face(folder: Path) -> None:
 
 def _from_kaggle(folder: Path) -> None:
     try:
-        import kagglehub
+        import kagglehub  # pyright: ignore[reportMissingImports]  # whoever needs it installs it
     except ImportError:
         raise CifakeError(
             "Downloading from Kaggle needs the package kagglehub: `pip install kagglehub`, then try again."
         ) from None
-    arriving = folder.with_name(f"{folder.name}-kaggle")  # what lies in the folder stays until all has arrived
+    arriving = folder.with_name(f"{folder.name}-kaggle")  # the old folder stays until the download is complete
     try:
         place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving))
-    except FileExistsError:  # half of it is there: kagglehub can only start again
+    except FileExistsError:  # left by an interrupted download, with which kagglehub can't go on
         place = kagglehub.dataset_download(KAGGLE, output_dir=str(arriving), force_download=True)
     if Path(place).resolve() != arriving.resolve():
         raise CifakeError(f"CIFAKE from Kaggle is in {place} on this machine. Set CIFAKE_DATA to that folder.")
@@ -381,10 +399,10 @@ DOWNLOADS = {"huggingface": _from_hugging_face, "kaggle": _from_kaggle}
 
 
 def verify(folder: Path, declared: DataSet = CIFAKE) -> list[str]:
-    """Return what is wrong with a data set in ``folder``, a line a finding; an empty list: all is well.
+    """Return what is wrong with a data set in ``folder``, one line for each problem. The list is empty if all is well.
 
-    Findings are files that are no 32×32 RGB image, counts per part, label and object class that differ from the
-    declared ones, and, where there is none of these, images that are not those of the reference results.
+    Problems are files that are no 32×32 RGB images, and counts by part, label and object class that differ from the
+    declared ones. If there are none, the images are compared with those of the reference results.
     """
     problems, parts = [], {}
     with declared.advised():
@@ -429,7 +447,7 @@ def _wrong_counts(part: str, images: ImageSet, declared: DataSet) -> list[str]:
 
 
 def _not_published(digest: str, declared: DataSet) -> list[str]:
-    """Return a line that says so where a hash of a whole data set is not that of the reference results."""
+    """Return a line if the hash of a whole data set differs from that of the reference results, else no line."""
     if declared.manifest_hash in (None, digest):
         return []
     return [
@@ -440,7 +458,7 @@ def _not_published(digest: str, declared: DataSet) -> list[str]:
 
 
 def info(cifake: Cifake) -> pd.DataFrame:
-    """Return the number of images by object class (rows, the last is all of them), split and label (columns)."""
+    """Return the number of images by object class (rows; the last is their sum), and by split and label (columns)."""
     counts = {}
     for klass, class_name in [*enumerate(cifake.class_names), (UNKNOWN_CLASS, "unknown")]:
         counts[class_name] = {

@@ -1,7 +1,7 @@
-"""The data sets: CIFAKE, the embedded sample, and whatever is declared beside them. A profile names the one it uses.
+"""The data sets: CIFAKE, the embedded sample, and those that are added. A profile names the one that it uses.
 
 CIFAKE: Bird & Lotfi, *CIFAKE: Image Classification and Explainable Identification of AI-Generated Synthetic Images*,
-IEEE Access 2024; its real half is CIFAR-10 (Krizhevsky 2009).
+IEEE Access 2024. Its REAL half is CIFAR-10 (Krizhevsky 2009).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,31 +14,32 @@ from cifake_utils import CifakeError, profiles, sample, sources
 
 @dataclass(frozen=True)
 class DataSet:
-    """All that the package knows about one data set: declare it, put it into `DATA_SETS`, and name it in a profile.
+    """Everything that the package knows about a data set. To add one, put it into `DATA_SETS` and name it in a profile.
 
     The images lie in a folder, either as a tree (``train/REAL``, ``train/FAKE``, ``test/REAL``, ``test/FAKE``, and
     ``val`` where there is one) or as parquet shards (``train*.parquet``, ``test*.parquet``). Each is a 32×32 RGB image.
-    A file's name may carry its object class, as in CIFAKE: ``0000.jpg`` is of the first, ``0000 (2).jpg`` of the next.
+    The name of a file may give its object class, as in CIFAKE: ``0000.jpg`` belongs to the first class, and
+    ``0000 (2).jpg`` to the second.
 
     Attributes
     ----------
     name : str
-        What profiles and records call it.
+        The name in profiles and records.
     title : str
-        What figures and tables call it.
+        The name in figures and tables.
     class_names : tuple of str
         Names of the object classes, in the order of their numbers.
     locate : callable
-        Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may make the images first.
+        Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may create the images first.
     limits : str
-        What the probabilities of a model that was trained on it can't say. `prediction` shows it.
+        What the probabilities of a model that was trained on it do not say. `prediction` prints it.
     advice : str
-        What a reader can do whose folder is missing or incomplete. It ends errors about the folder.
+        What a reader can do if the folder is missing or incomplete. Errors about the folder end with it.
     counts : dict of str to int, optional
-        Images of each label and object class by part, such as ``{"train": 5_000, "test": 1_000}``. None: whatever is
-        there is taken.
+        Number of images of each label and object class by part, such as ``{"train": 5_000, "test": 1_000}``. With None
+        any number is accepted.
     manifest_hash : str, optional
-        `manifest_hash` of the splits that reference results were measured on. None: there are no such results.
+        `data.manifest_hash` of the splits on which reference results were measured. None if there are no such results.
     """
 
     name: str
@@ -52,18 +53,18 @@ class DataSet:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Images of all labels and object classes by part; empty where `counts` is None."""
+        """Number of images of all labels and object classes by part; empty if `counts` is None."""
         kinds = len(sources.LABELS) * len(self.class_names)
         return {part: count * kinds for part, count in (self.counts or {}).items()}
 
     def folder(self) -> Path:
-        """Return the folder with the images; a `CifakeError` where there is none."""
+        """Return the folder with the images; raise a `CifakeError` if there is none."""
         with self.advised():
             return self.locate()
 
     @contextmanager
     def advised(self) -> Iterator[None]:
-        """Add `advice` to an error about the folder."""
+        """Add `advice` to a `sources.SourceError`, and raise it as a `CifakeError`."""
         try:
             yield
         except sources.SourceError as error:
@@ -71,9 +72,9 @@ class DataSet:
 
 
 def folder_of(variable: str, default: Path | None = None) -> Path:
-    """Return the folder that an environment variable names, ``default`` where it names none.
+    """Return the folder that an environment variable names, or ``default`` if it is unset.
 
-    Raises `sources.SourceError` where there is no such folder.
+    Raises `sources.SourceError` if there is no such folder.
     """
     folder = profiles.folder_from(variable) or default
     if folder is None:
@@ -85,7 +86,7 @@ def folder_of(variable: str, default: Path | None = None) -> Path:
 
 
 def download_folder() -> Path:
-    """Return the folder that `fetch` fills."""
+    """Return the folder into which `data.fetch` downloads CIFAKE."""
     return profiles.runs_folder() / "cifake"
 
 
@@ -121,10 +122,10 @@ DATA_SETS = {data_set.name: data_set for data_set in (CIFAKE, SAMPLE)}
 
 
 def get(name: str) -> DataSet:
-    """Return the data set called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    """Return the data set called ``name``; for an unknown name, raise a `CifakeError` that lists the known ones."""
     if name not in DATA_SETS:
         raise CifakeError(
-            f"There is no data set {name!r}. Expected one of: {', '.join(DATA_SETS)}. Declare it as a `DataSet` in "
-            "cifake_utils/data_sets.py, or name another one."
+            f"There is no data set {name!r}. Expected one of: {', '.join(DATA_SETS)}. Choose one of these, or declare "
+            "a new `DataSet` in cifake_utils/data_sets.py."
         )
     return DATA_SETS[name]

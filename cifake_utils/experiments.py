@@ -1,4 +1,4 @@
-"""One call that trains an experiment or loads what an earlier run left; what finished runs say of other images."""
+"""Train an experiment or load its finished run, and ask finished runs about other images."""
 
 import copy
 import json
@@ -43,38 +43,45 @@ def build(
     Parameters
     ----------
     name : str
-        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
+        A key of `catalogue.EXPERIMENTS`.
     profile : str or Profile, optional
-        Gives the pre-trained weights; default: the active one.
+        It says which pre-trained weights are used. Default: the active profile.
     seed : int
         Fixes the random initial values.
     start : Weights, optional
-        Of the backbone, in place of the profile's. Rotation models need it: `rotation.pretrained` makes it.
+        Weights of the backbone, used in place of the profile's. Rotation models need them: `rotation.pretrained` makes
+        them.
+
+    Raises
+    ------
+    CifakeError
+        The experiment is unknown (the message lists the known ones); a rotation model gets no ``start``; the weights
+        belong to another backbone.
     """
     experiment = catalogue.get(name)
     if start is None and experiment.start == "rotation":
         raise CifakeError(
-            f"The backbone of {name} has to learn rotations first. experiments.train_or_load({name!r}) sees to that; "
-            "or give `start`, which rotation.pretrained makes."
+            f"The backbone of {name} has to learn rotations first. Call experiments.train_or_load({name!r}), which "
+            "trains it, or pass the weights that rotation.pretrained returns as `start`."
         )
     return experiment.build(start or starting_weights(experiment, profiles.resolve(profile)), seed)
 
 
 def starting_weights(experiment: Experiment, profile: profiles.Profile) -> Weights:
-    """Return the weights that training begins with (for rotation models: the pretext's training).
+    """Return the weights from which the training starts. For rotation models, this is the training of the pretext.
 
-    A `CifakeError` where the experiment wants pre-trained weights for another backbone than ResNet50.
+    Raises `CifakeError` if the experiment wants pre-trained weights for a backbone other than ResNet50.
     """
     if experiment.start != "random" and experiment.layout != models.RESNET50:
         raise CifakeError(
-            f"The experiment {experiment.about!r} starts from {experiment.start!r} weights, which are of ResNet50, but "
-            'it has another backbone. Declare start="random", or leave the layout out.'
+            f"The experiment {experiment.about!r} starts from {experiment.start!r} weights, which are those of "
+            'ResNet50, but it has another backbone. Declare start="random", or leave out the layout.'
         )
     return weights.NONE if experiment.start == "random" else weights.load(profile)
 
 
 def hyperparameters(name: str, profile: profiles.Profile) -> dict:
-    """Return everything that a record of this experiment says about its training: JSON types."""
+    """Return all settings of the training that a record of this experiment lists, as JSON types."""
     experiment = catalogue.get(name)
     preset = experiment.preset
     settings = {"preset": preset.name, "batch_size": preset.batch_size} | asdict(preset.options)
@@ -107,10 +114,11 @@ def recipe(
     weights_hash: str,
     accelerator: Accelerator,
 ) -> dict:
-    """Return all that a run's outcome depends on: JSON types. A finished run is loaded only if it has the same.
+    """Return everything on which the outcome of a run depends, as JSON types.
 
-    ``computation`` is how it is computed: the precision, and where batch norm learns the processes that it does not
-    cross. Versions of packages are not in it: a record lists them.
+    A finished run is loaded only if its recipe is the same. The entry ``computation`` holds the precision. Where all
+    layers learn, it also holds into how many parts a batch is divided for batch norm. Versions of packages are not part
+    of the recipe: the record lists them.
     """
     experiment = catalogue.get(name)
     made_from = {
@@ -135,7 +143,7 @@ def recipe(
 
 
 def _pretext_settings(profile: profiles.Profile) -> tuple[int, training.Options]:
-    """Return batch size and options of the pretext's training."""
+    """Return the batch size and the options for training the pretext."""
     return profile.batch_size or catalogue.PRETEXT.batch_size, catalogue.PRETEXT.options
 
 
@@ -144,51 +152,53 @@ def train_or_load(
 ) -> tuple[models.Detector, records.Record]:
     """Return a trained model, on the CPU in eval mode, and the record of its run.
 
-    Trains where there is no finished run with the same `recipe` under ``CIFAKE_RUNS``; loads it otherwise, for which
-    no right to write there is needed. A training that was stopped goes on. The test set is scored once, after training.
-    Processes of one job (``accelerate launch``) share the work; the main one writes.
+    If there is a finished run with the same `recipe` under ``CIFAKE_RUNS``, it is loaded. Loading needs no permission
+    to write there. Otherwise the model is trained. A training that was stopped goes on where it stopped. The test set
+    is scored once, after the training. The processes of one job (``accelerate launch``) share the work, and the main
+    process writes the files.
 
     Parameters
     ----------
     name : str
-        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
+        A key of `catalogue.EXPERIMENTS`.
     seed : int
-        Fixes initial values, order, flips and turns. A frozen rotation backbone is always that of seed 0.
+        Fixes the initial values, the order of the images, flips and turns. A frozen rotation backbone is always the one
+        of seed 0.
     profile : str or Profile, optional
         Default: the active one.
 
     Raises
     ------
     CifakeError
-        An unknown experiment; data or weights that can't be had; a full disk or a folder that can't be written to; a
-        finished run that is damaged (`verified.DamagedFile`).
+        The experiment is unknown (the message lists the known ones); the data or the weights are missing; the disk is
+        full or a folder can't be written to; a finished run is damaged (`verified.DamagedFile`).
     """
     profile = profiles.resolve(profile)
     experiment, accelerator = catalogue.get(name), profile.accelerator()
-    with accelerator.main_process_first():  # which decodes and downloads; the others find it done
+    with accelerator.main_process_first():  # the main process decodes and downloads, the others then find the files
         cifake = data.load(profile)
         start = starting_weights(experiment, profile)
     made_from = recipe(name, seed, profile, cifake.hash, start.hash, accelerator)
     path = profile.runs / f"{name}-seed{seed}.json"
-    # Of this recipe alone: a training with other settings that was stopped goes on when those are back.
+    # The name depends on the recipe, so that a stopped training with other settings can still go on later.
     unfinished = profile.runs / "unfinished" / f"{path.stem}-{recipe_hash(made_from)}.safetensors"
     record, is_left = agreed(lambda: (_at_first(path, made_from), can_be_removed(unfinished)), accelerator)
     if record is None or is_left:
         lock = unfinished.with_name(f"{path.stem}.lock")
-        with locked(lock, accelerator):  # a second job waits here and then finds the run
+        with locked(lock, accelerator):  # a second job waits here and then finds the finished run
             record = agreed(lambda: _finished(path, made_from), accelerator)
             if record is None:
                 return _train_and_keep(made_from, path, unfinished, name, seed, profile, cifake, start, accelerator)
             if accelerator.is_main_process:
-                unfinished.unlink(missing_ok=True)  # of a process that was killed after it had finished the run
+                unfinished.unlink(missing_ok=True)  # left by a process that was killed after it had saved the run
     return _load(record, path, start), record
 
 
 def _at_first(path: Path, made_from: dict) -> records.Record | None:
-    """Return what `_finished` does, and say what is there instead.
+    """Return what `_finished` returns, and print why a run is not loaded.
 
-    Another job may be replacing the run at this moment: what looks damaged is looked at once more under the lock,
-    which only those can take who may write there.
+    Another job may be replacing the run at this moment. So a run that looks damaged counts as missing here, and the
+    caller reads it again under the lock. Without permission to write there is no lock, and the error is raised.
     """
     try:
         return _finished(path, made_from, say=True)
@@ -201,11 +211,14 @@ def _at_first(path: Path, made_from: dict) -> records.Record | None:
 
 
 def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record | None:
-    """Return the record at ``path`` if its run had this recipe and has its weights; ``say`` what it has instead."""
+    """Return the record at ``path`` if its run has this recipe and all of its files, else None.
+
+    With ``say``, the reason for None is printed.
+    """
     if not path.exists():
         return None
     record, missing = _read_with_files(path)
-    if missing:
+    if record is None or missing:
         reason = f"{missing[0]}, which belongs to it, is missing"
     elif record.recipe != made_from:
         reason = f"its recipe differs in {_list(differences(record.recipe, made_from))}"
@@ -220,14 +233,14 @@ def _finished(path: Path, made_from: dict, say: bool = False) -> records.Record 
 
 
 def _list(found: dict[str, tuple]) -> str:
-    """Return what `differences` found as text: each name with both values."""
+    """Return as text what `differences` found: each name with both values."""
     return ", ".join(f"{name} (that run: {there!r}, a new run: {here!r})" for name, (there, here) in found.items())
 
 
 def _read_with_files(path: Path) -> tuple[records.Record | None, list[Path]]:
-    """Return the record at ``path``, and which of the files that its trained model is made of are missing.
+    """Return the record at ``path``, and those files of its trained model that are missing.
 
-    There is no record without all of its own files.
+    The record is None where one of its own files is missing.
     """
     missing = [file for ending in (".npz", ".safetensors") if not (file := path.with_suffix(ending)).exists()]
     if missing:
@@ -237,7 +250,7 @@ def _read_with_files(path: Path) -> tuple[records.Record | None, list[Path]]:
 
 
 def _frozen_part(record: records.Record) -> list[Path]:
-    """Return the file of the backbone that a run on a frozen rotation backbone shares with others; none for others."""
+    """Return the file of the frozen rotation backbone, which several runs share; an empty list for other runs."""
     frozen = record.recipe.get("architecture", {}).get("frozen") and "pretext" in record.recipe
     return [rotation.kept_at(record.recipe["pretext"])] if frozen else []
 
@@ -247,7 +260,7 @@ def _load(record: records.Record, path: Path, start: Weights) -> models.Detector
     weights_file, frozen_part = path.with_suffix(".safetensors"), _frozen_part(record)
     backbone = rotation.load(record.recipe["pretext"])[0] if frozen_part else start
     if frozen_part and backbone.hash != record.checksums["backbone"]:
-        raise verified.DamagedFile(path, f"its model was trained on another backbone than the one in {frozen_part[0]}")
+        raise verified.DamagedFile(path, f"its model was trained on a backbone other than the one in {frozen_part[0]}")
     model = catalogue.get(record.experiment).build(backbone, record.seed)
     learned, _ = verified.load_tensors(
         weights_file, recipe_hash(record.recipe), expected=record.checksums["safetensors"]
@@ -270,7 +283,7 @@ def _train_and_keep(
     start: Weights,
     accelerator: Accelerator,
 ) -> tuple[models.Detector, records.Record]:
-    """Train a model, score it, and keep both beside ``path``."""
+    """Train a model and score it. Save the record at ``path`` and the weights beside it."""
     backbone, pretext = start, {}
     if "pretext" in made_from:
         seed_before, settings = made_from["pretext"]["seed"], _pretext_settings(profile)
@@ -285,23 +298,23 @@ def _train_and_keep(
     model.cpu().eval()
     if accelerator.is_main_process:
         clear_leftovers(path.parent, f"{path.stem}.*")
-        # At no moment does a record stand beside the weights of another run, nor a run beside another's answers.
+        # A record must never lie beside the weights or the predictions of another run, not even for a moment.
         for old in (path, path.with_name(f"{path.stem}-robustness.npz")):
             old.unlink(missing_ok=True)
         learned, weights_file = model.learned_state(), path.with_suffix(".safetensors")
         record.checksums["safetensors"] = verified.save_tensors(weights_file, learned, recipe=recipe_hash(made_from))
         records.save(record, path.parent)
         unfinished.unlink(missing_ok=True)
-    accelerator.free_memory()  # it holds the optimiser
+    accelerator.free_memory()  # accelerate keeps the optimiser until then
     memory.trim()
     return model, record
 
 
 def finished(profile: str | profiles.Profile | None = None) -> list[records.Record]:
-    """Return the reader's finished runs, by name and seed, in whichever precision they were trained.
+    """Return the reader's finished runs in a profile (default: the active one), sorted by name and seed.
 
-    Those of a profile (default: the active one), on its data and weights, with today's models and hyper-parameters:
-    their `recipe` is that of `train_or_load` but for ``computation``.
+    These are the runs that `train_or_load` would make today on the same data, from the same weights: their `recipe` is
+    the same, except that ``computation`` may differ, for example in the precision.
     """
     runs, _ = _runs(profiles.resolve(profile))
     return [record for record, others in runs if not others]
@@ -310,12 +323,14 @@ def finished(profile: str | profiles.Profile | None = None) -> list[records.Reco
 def _runs(
     profile: profiles.Profile, name: str | None = None
 ) -> tuple[list[tuple[records.Record, dict]], dict[str, Weights]]:
-    """Return the whole runs of a profile, of one experiment or of all, with what they differ in from a new one.
+    """Return the complete runs of a profile, and the weights from which their models start.
 
-    And the weights, by the experiment's name, that these models start from.
+    The runs are those of one experiment or, without a name, of all. Each comes with the entries in which its recipe
+    differs from that of a new run. The weights come by the experiment's name.
     """
     found = map(_read_with_files, sorted(profile.runs.glob(f"{name or '*'}-seed*.json")))
-    runs = [record for record, missing in found if not missing and record.experiment in catalogue.EXPERIMENTS]
+    whole = [record for record, missing in found if record and not missing]
+    runs = [record for record in whole if record.experiment in catalogue.EXPERIMENTS]
     if not runs:
         return [], {}
     data_hash, accelerator = data.load_hash(profile), profile.accelerator()
@@ -335,21 +350,21 @@ def _runs(
 def trained(
     name: str | None = None, profile: str | profiles.Profile | None = None
 ) -> tuple[models.Detector, records.Record]:
-    """Return the reader's best finished run, of one experiment or of all, as `train_or_load` would; train nothing.
+    """Return the model and the record of the reader's best finished run, without training anything.
 
-    The best has the highest validation accuracy.
+    The best run is the one with the highest validation accuracy, of one experiment or, without a name, of all.
 
     Raises
     ------
     CifakeError
-        An unknown experiment; no finished run; a control whose statistics are broken, as it sees other images too.
+        The experiment is unknown; there is no finished run; the experiment is a control with broken statistics, whose
+        P(FAKE) depends on other images too.
     """
     profile = profiles.resolve(profile)
     if name is not None and (broken := catalogue.get(name).broken):
         raise CifakeError(
-            f"{name} is a control that gets something else in place of an image's own {', '.join(broken.statistics)}: "
-            "what it says of an image is not about that image alone. Choose a model without that, such as "
-            "resnet50_fractal."
+            f"{name} is a control. It gets other values in place of an image's own {', '.join(broken.statistics)}, so "
+            "its P(FAKE) is not about that image alone. Choose a model that is no control, such as resnet50_fractal."
         )
     found, starts = _runs(profile, name)
     runs = [record for record, others in found if not others and (name or not catalogue.get(record.experiment).broken)]
@@ -360,7 +375,7 @@ def trained(
 
 
 def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, dict]]) -> str:
-    """Return why there is no finished run, and how to get one."""
+    """Return a message that says why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
     what = f"no finished run of {name}" if name else "no trained model"
     where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
@@ -370,8 +385,8 @@ def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[recor
     if others:
         record, names = others[0]
         return (
-            f"{where} What is there was trained on other data, from other weights or with other settings than the "
-            f"profile's: {record.name} differs in {_list(names)}. Train one with {command}."
+            f"{where} There is a run with other data, other weights or other settings than the profile's: "
+            f"{record.name} differs in {_list(names)}. Train one with {command}."
         )
     if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
         return f"{where} There are records, but without the trained weights beside them. Train one with {command}."
@@ -381,16 +396,16 @@ def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[recor
 def predict_images(
     detectors: dict[str, tuple[models.Detector, records.Record]], images: torch.Tensor, accelerator: Accelerator
 ) -> dict[str, np.ndarray]:
-    """Return P(FAKE) that trained detectors give to any images, as their records' probabilities were made.
+    """Return P(FAKE) of any images from trained detectors, computed as the probabilities in their records are.
 
-    Where the preset says so it is the mean over image and mirror image. Controls get the statistics they were trained
-    with: those of another of these images, or noise. Frozen detectors that share a backbone share one pass through it;
-    about 12 kB an image are held meanwhile.
+    Where the preset says so, P(FAKE) is the mean over an image and its mirror image. A control gets the kind of
+    statistics it was trained with: those of another of these images, or noise. Frozen detectors that share a backbone
+    share one pass through it. During that pass about 12 kB are held for each image.
 
     Parameters
     ----------
     detectors : dict of str to (Detector, Record)
-        What `train_or_load` returned, by any name. On return they are on the CPU in eval mode.
+        What `train_or_load` returned, under any names. Afterwards the models are on the CPU in eval mode.
     images : torch.Tensor
         uint8 (N, 3, 32, 32), RGB.
     accelerator : accelerate.Accelerator
@@ -402,7 +417,7 @@ def predict_images(
         float32 (N,) for each name, in the order of ``detectors``.
     """
     groups: dict[str, list[str]] = {}
-    for name, (model, _) in detectors.items():  # frozen, and from the same weights: the same backbone
+    for name, (model, _) in detectors.items():  # frozen models that start from the same weights have one backbone
         groups.setdefault(model.weights_hash if model.frozen else name, []).append(name)
     probabilities = {}
     for names in groups.values():
@@ -422,12 +437,13 @@ def predict_images(
 def _seen_by_heads(
     detectors: dict[str, tuple[models.Detector, records.Record]], images: torch.Tensor, accelerator: Accelerator
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield what the head of each of these frozen detectors, which share a backbone, sees: float16 (N, 1 or 2, D).
+    """Yield the features that the head of each detector sees: float16 (N, 1 or 2, D).
 
-    With 1 there are no mirror images: none of these detectors asks for them.
+    The detectors are frozen and share a backbone. The second axis has the image and its mirror image, or the image
+    alone if none of the detectors uses mirror images.
     """
     keys = {
-        name: {statistic: tap.fingerprint() for statistic, tap in model.statistics.items()}
+        name: {statistic: tap.fingerprint() for statistic, tap in models.by_name(model.statistics).items()}
         for name, (model, _) in detectors.items()
     }
     taps = {keys[name][key]: tap for name, (model, _) in detectors.items() for key, tap in model.statistics.items()}
@@ -455,7 +471,7 @@ def _train(
     accelerator: Accelerator,
     checkpoint: Path,
 ) -> records.Record:
-    """Train a model in place and score it."""
+    """Train a model in place, score it and return the record."""
     settings, experiment = hyperparameters(name, profile), catalogue.get(name)
     combined = experiment.combined_loss
     learned = model.head if model.frozen else model
@@ -472,7 +488,7 @@ def _train(
         loss=F.cross_entropy if combined is None else losses.CombinedLoss(**combined),
         checkpoint=checkpoint,
     )
-    details = {"precision": accelerator.mixed_precision}
+    details: dict = {"precision": accelerator.mixed_precision}
     if accelerator.num_processes > 1:
         details["processes"] = accelerator.num_processes
     splits = {split: splits[split].shared(accelerator) for split in ("val", "test")}
@@ -509,9 +525,9 @@ def _batches(
     experiment: Experiment,
     seed: int,
 ) -> tuple[dict[str, ImageBatches], dict[str, float]]:
-    """Return what the learning part of a model sees of each split, and the seconds it took to make.
+    """Return, for each split, the batches for the part of a model that learns, and the seconds for computing features.
 
-    A frozen model gets its thresholds here, from training images.
+    A frozen model gets the thresholds of its statistics here, which are taken from training images.
     """
     if not model.frozen:
         return {
@@ -535,7 +551,7 @@ def _batches(
 
 
 def _side_by_side(values: dict[str, torch.Tensor], experiment: Experiment, seed: int, split: str) -> torch.Tensor:
-    """Return statistics (N, …, D) of a split's images as the head sees them: some broken where they are in training."""
+    """Return statistics (N, …, D) of a split's images as the head sees them: concatenated, and broken in a control."""
     if broken := experiment.broken:
         splits = ("train", "val", "test")
         values = features.break_some(values, broken.statistics, broken.way, len(splits) * seed + splits.index(split))

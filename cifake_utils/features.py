@@ -1,7 +1,7 @@
-"""Features of a frozen backbone, computed once for every image and its mirror image, and kept on disk.
+"""Compute the features of a frozen backbone once for every image and its mirror image, and keep them on disk.
 
-A frozen backbone in eval mode gives an image the same features in every epoch, so a head that trains on cached
-features of the image or its mirror image trains exactly as behind the backbone with random flips.
+A frozen backbone in eval mode gives an image the same features in every epoch. So a head can train on cached features
+of the image or its mirror image. This is exactly the training that it would get behind the backbone with random flips.
 """
 
 import copy
@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -20,19 +20,22 @@ from torch import nn
 from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, taps
+from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, by_name, taps
 from cifake_utils.support import progress, verified
 from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.support.fingerprint import recipe_hash, state_hash
 
-BATCH_SIZE = 125  # the maps of more don't stay in a CPU's cache: 500 take a tenth more time
-HEADER = 4096  # more bytes than the header of a NumPy file has here
-CHECKSUMS = "checksums.json"  # of the features in a folder, by file name
-THRESHOLD_IMAGES = 2_000  # training images that thresholds are taken from; each gives 64 or more values a channel
+BATCH_SIZE = 125  # larger maps don't stay in a CPU's cache: batches of 500 take a tenth more time
+HEADER = 4096  # bytes; the headers of the NumPy files written here are shorter
+CHECKSUMS = "checksums.json"  # the checksums of the features in a folder, by file name
+THRESHOLD_IMAGES = 2_000  # thresholds are taken from at most so many training images, 64 or more values each
 
 
 def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> Path:
-    """Return the folder of what one backbone makes of some images; its name depends on all that the maps depend on."""
+    """Return the folder for the features that a backbone gives for a data set.
+
+    Its name is a fingerprint of everything that the maps depend on.
+    """
     recipe = {
         "backbone": state_hash(backbone.state_dict()),
         "backbone_version": BACKBONE_VERSION,
@@ -44,7 +47,7 @@ def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -
 
 
 def shuffled(values: torch.Tensor, seed: int) -> torch.Tensor:
-    """Return the same rows (N, …) in random order: their distribution stays, what they say of an image goes."""
+    """Return the same rows (N, …) in random order: they keep their distribution, but say nothing about their image."""
     return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))]
 
 
@@ -53,18 +56,20 @@ def noise(values: torch.Tensor, seed: int) -> torch.Tensor:
     return torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values.dtype)
 
 
-# Ways to take from a feature all that it says of its image, for controls.
+# For controls: ways to make a feature say nothing about its image.
 BREAKS = {"shuffled": shuffled, "noise": noise}
 
 
 def break_some(values: dict[str, torch.Tensor], names: Sequence[str], way: str, seed: int) -> dict[str, torch.Tensor]:
-    """Return statistics (N, …, D) by name, the named ones broken: side by side, so that they get the same order.
+    """Return statistics (N, …, D) by name, of which the named ones are broken.
+
+    They are broken together. If they are shuffled, they all get the same order.
 
     Parameters
     ----------
     values : dict of str to torch.Tensor
     names : sequence of str
-        Keys of ``values``.
+        Keys of ``values`` to break.
     way : str
         A key of `BREAKS`.
     seed : int
@@ -75,18 +80,19 @@ def break_some(values: dict[str, torch.Tensor], names: Sequence[str], way: str, 
 
 
 def fitted_statistics(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -> nn.ModuleDict:
-    """Return what computes `models.STATISTICS`, thresholds taken from training images, kept on disk.
+    """Return the modules that compute `models.STATISTICS`, with thresholds from training images.
 
-    At most `THRESHOLD_IMAGES` of them, evenly spaced through the training split. Damaged thresholds are taken anew.
+    The thresholds are taken from at most `THRESHOLD_IMAGES` images, evenly spaced through the training split, and kept
+    on disk. If that file is damaged, they are computed again. Raises `CifakeError` for a backbone in training mode.
     """
     return _fitted(backbone, cifake, accelerator, cache_folder(backbone, cifake, accelerator))
 
 
 def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder: Path) -> nn.ModuleDict:
     if backbone.training:
-        raise CifakeError("The backbone is in training mode; cached features are those of a frozen one (eval mode).")
+        raise CifakeError("The backbone is in training mode. Expected a frozen one in eval mode: call backbone.eval().")
     statistics = taps(STATISTICS, backbone.channels).requires_grad_(False)
-    measures = {name: tap.statistic.recipe() for name, tap in statistics.items()}
+    measures = {name: tap.statistic.recipe() for name, tap in by_name(statistics).items()}
     recipe = recipe_hash({"folder": folder.name, "images": THRESHOLD_IMAGES, "measures": measures})
     path = folder / f"thresholds-{recipe}.safetensors"
     if not agreed(lambda: verified.is_whole(path, recipe), accelerator):
@@ -103,7 +109,7 @@ def _fitted(backbone: Backbone, cifake: Cifake, accelerator: Accelerator, folder
 def cached(
     backbone: Backbone, cifake: Cifake, names: Sequence[str], accelerator: Accelerator
 ) -> dict[str, torch.Tensor]:
-    """Return, for each split, the named statistics of the backbone's maps side by side.
+    """Return, for each split, the named statistics of the backbone's maps, concatenated.
 
     Parameters
     ----------
@@ -111,24 +117,29 @@ def cached(
         Frozen, in eval mode.
     cifake : Cifake
     names : sequence of str
-        Keys of `models.STATISTICS`. One pass through the backbone computes and keeps all of them, so that asking
-        for another one later costs nothing.
+        Keys of `models.STATISTICS`. One pass through the backbone computes and keeps all of them, so that another
+        one needs no further pass later.
     accelerator : accelerate.Accelerator
-        Device, precision and processes: these share the images, and the main one writes what all computed.
+        Device, precision and processes. The processes share the images, and the main process writes the files.
 
     Returns
     -------
     dict of str to torch.Tensor
-        float16, shape (N, 2, D): features of image and mirror image. Those of a single name stay in their file,
-        mapped; those of several are copied into memory. Every file was compared with the checksum that was taken
-        when it was written; a damaged one is computed anew.
+        float16, shape (N, 2, D): features of each image and its mirror image. With a single name they are
+        memory-mapped from their file; with several names they are copied into memory. Every file is compared with the
+        checksum that was taken when it was written. Damaged files are computed again.
+
+    Raises
+    ------
+    CifakeError
+        The backbone is in training mode, or a file changes while it is read (`verified.DamagedFile`).
     """
     folder = cache_folder(backbone, cifake, accelerator)
     statistics = _fitted(backbone, cifake, accelerator, folder)
     files = {
         (split, name): folder / f"{split}-{name}-{tap.fingerprint()}.npy"
         for split in cifake.splits
-        for name, tap in statistics.items()
+        for name, tap in by_name(statistics).items()
     }
     wanted = {(split, name): files[split, name] for split in cifake.splits for name in names}
     found = _whole(wanted)
@@ -149,7 +160,10 @@ def cached(
 
 
 def _whole(files: dict[tuple[str, str], Path], say: bool = False) -> dict[tuple[str, str], torch.Tensor]:
-    """Return, by their keys, the features whose files are what was written; ``say`` a line of each that is not."""
+    """Return, by their keys, the features whose files match their checksums.
+
+    With ``say``, a line is printed about each file that does not.
+    """
     checksums, found = _checksums(next(iter(files.values())).parent), {}
     for key, path in files.items():
         values = mapped(path, checksums.get(path.name))
@@ -161,23 +175,23 @@ def _whole(files: dict[tuple[str, str], Path], say: bool = False) -> dict[tuple[
 
 
 def mapped(path: Path, checksum: str | None) -> torch.Tensor | None:
-    """Return the features in a file, mapped; None where there is no such file or its checksum is another one.
+    """Return the features in a file, memory-mapped; None if there is no such file or its checksum is another one.
 
-    The bytes are looked at where they are used later, so that they are brought into memory once.
+    The checksum is computed over the mapped bytes that are returned, so that the file is read into memory only once.
     """
     if not path.exists() or not path.stat().st_size:
         return None
     content = np.memmap(path, np.uint8, "c")
-    if xxhash.xxh3_128(content).hexdigest() != checksum:
+    if xxhash.xxh3_128(content.data).hexdigest() != checksum:
         return None
-    head = io.BytesIO(content[:HEADER])
+    head = io.BytesIO(content[:HEADER].tobytes())
     np.lib.format.read_magic(head)
     shape, _, dtype = np.lib.format.read_array_header_1_0(head)
     return torch.from_numpy(content[head.tell() :].view(dtype).reshape(shape))
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """Return the checksums of the features in a folder; none where their file is missing or damaged."""
+    """Return the checksums of the features in a folder by file name; empty if the list is missing or damaged."""
     with suppress(FileNotFoundError, verified.DamagedFile):
         return verified.load_json(folder / CHECKSUMS)
     return {}
@@ -190,13 +204,13 @@ def _maps(backbone: Backbone, images: torch.Tensor, accelerator: Accelerator, **
 
 @torch.inference_mode()
 def _fit(statistics: nn.ModuleDict, backbone: Backbone, images: ImageSet, accelerator: Accelerator) -> None:
-    """Take the thresholds of statistics, in place, from images."""
+    """Set the thresholds of statistics, in place, from images."""
     backbone, every = backbone.folded().to(accelerator.device), -(-len(images) // THRESHOLD_IMAGES)
-    for tap in statistics.values():
-        if hasattr(tap.measure, "fit"):  # one map after the other: all of them would fill memory
+    for tap in by_name(statistics).values():
+        if fit := getattr(tap.measure, "fit", None):  # one map after the other: all of them would fill memory
             batches = images.images[::every].split(BATCH_SIZE)
             stage = tap.statistic.stage
-            tap.measure.fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
+            fit(_maps(backbone, batch, accelerator, last=stage)[stage].cpu() for batch in batches)
 
 
 @torch.inference_mode()
@@ -207,25 +221,25 @@ def computed(
     accelerator: Accelerator,
     mirrored: bool = True,
 ) -> Iterator[tuple[int, int, dict[str, torch.Tensor]]]:
-    """Yield statistics of images and mirror images, batch by batch; one pass through the backbone for all of them.
+    """Yield statistics of images and their mirror images, batch by batch, with one pass through the backbone.
 
     Parameters
     ----------
     backbone : Backbone
-        `Backbone.folded`, in eval mode, on the accelerator's device.
+        What `Backbone.folded` returns, in eval mode, on the accelerator's device.
     statistics : mapping of str to nn.Module
-        Maps by name to (N, C), as `models.taps` makes them; on the accelerator's device.
+        Modules from maps by name to (N, C), as `models.taps` makes them, on the accelerator's device.
     images : torch.Tensor
         uint8 (N, 3, 32, 32).
     accelerator : accelerate.Accelerator
         Device and precision.
     mirrored : bool
-        The mirror images too.
+        Whether to compute the mirror images too.
 
     Yields
     ------
     start, side : int
-        Row of the batch's first image; 0 for the images, 1 for their mirror images.
+        Row of the first image of the batch; 0 for the images, 1 for their mirror images.
     values : dict of str to torch.Tensor
         float16 (B, C) on the CPU, for each statistic.
     """
@@ -244,9 +258,9 @@ def _compute(
     accelerator: Accelerator,
     split: str,
 ) -> None:
-    """Write statistics of all images and mirror images; files appear only when they are complete.
+    """Write the statistics of all images and mirror images. A file appears only when it is complete.
 
-    Processes take turns: each computes one batch, then the main one writes them all.
+    In each turn every process computes one batch, and the main process writes the batches of all.
     """
     backbone = backbone.folded().to(accelerator.device)
     wanted = {name: copy.deepcopy(statistics[name]).to(accelerator.device) for name in paths}
@@ -255,18 +269,21 @@ def _compute(
     with ExitStack() as stack, progress.bar(total=len(images), desc=f"features {split}", shown=writes) as bar:
         files = {name: stack.enter_context(_opened(path)) for name, path in paths.items()} if writes else {}
         for turn in range(0, len(starts), processes):
-            start = starts[min(turn + accelerator.process_index, len(starts) - 1)]  # too many: the last batch again
+            start = starts[
+                min(turn + accelerator.process_index, len(starts) - 1)
+            ]  # a process without a batch left computes the last one again
             batch = images.images[start : start + BATCH_SIZE]
             sides = [values for _, _, values in computed(backbone, wanted, batch, accelerator)]
             for name in paths:
                 values = torch.stack([side[name] for side in sides], 1).to(accelerator.device)
-                values = accelerator.gather(accelerator.pad_across_processes(values)).chunk(processes)
+                padded = accelerator.pad_across_processes(values)
+                values = cast(torch.Tensor, accelerator.gather(padded)).chunk(processes)
                 if writes and not turn:
                     shape = (len(images), *values[0].shape[1:])
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(files[name], header)
                 for first, part in zip(starts[turn:] if writes else (), values, strict=False):
-                    files[name].write(part[: len(images) - first].cpu().contiguous().numpy())
+                    files[name].write(part[: len(images) - first].cpu().contiguous().numpy().data)
             bar.update(min(processes * BATCH_SIZE, len(images) - turn * BATCH_SIZE))
     if writes:
         folder = next(iter(paths.values())).parent
@@ -276,6 +293,6 @@ def _compute(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to that takes the place of ``path`` when it is complete."""
+    """Yield a file to write to. It replaces ``path`` when it is complete."""
     with replacing(path) as partial, partial.open("wb") as file:
         yield file

@@ -1,6 +1,6 @@
-"""Fractal dimension of sets, of grey surfaces and of feature maps.
+"""Estimate the fractal dimension of sets, of grey surfaces and of feature maps.
 
-Box counting asks how the number of boxes that a set touches grows as the boxes shrink.
+Box counting measures how the number of boxes that a set touches grows as the boxes become smaller.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ from functools import partial, reduce
 from math import inf, isqrt
 from numbers import Real
 from operator import or_
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -21,13 +22,17 @@ LEAST_SCALES = 3
 Array = np.ndarray | torch.Tensor | Sequence
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _whole_numbers(values: Sequence[int], what: str, least: int, most: float = inf, count: int = 1) -> list[int]:
-    """Return sizes, lags and the like as a list of int; a `CifakeError` where they are not what they must be."""
+    """Return sizes, lags and similar values as a list of int; raise a `CifakeError` if they are not valid."""
     try:
-        given = list(values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else values)
-    except TypeError:  # a single number, None
+        given: list = list(values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else values)
+    except TypeError:  # a single number or None
         given = [None]
-    numbers = [v for v in given if isinstance(v, Real) and not isinstance(v, bool) and least <= v <= most]
+    numbers = [v for v in given if _is_number(v) and least <= v <= most]
     whole = {int(v) for v in numbers if v % 1 == 0}
     if len(whole) < max(count, len(given)):
         end = "up" if most == inf else f"to {most}"
@@ -38,9 +43,10 @@ def _whole_numbers(values: Sequence[int], what: str, least: int, most: float = i
 
 
 def _as_tensor(array: Array, what: str, least: int) -> torch.Tensor:
-    """Return numbers (…, H, W) as a tensor; a `CifakeError` where they are not, not finite, or below ``least`` a side.
+    """Return numbers (…, H, W) as a tensor.
 
-    torch takes neither another machine's byte order nor steps backwards, and warns of arrays that it may not write to.
+    Raises `CifakeError` for other values, values that are not finite, and sides shorter than ``least``. An array is
+    copied if torch can't use it (a foreign byte order, negative strides) or would warn (read-only memory).
     """
     if isinstance(array, torch.Tensor):
         tensor = array
@@ -63,7 +69,7 @@ def _as_tensor(array: Array, what: str, least: int) -> torch.Tensor:
     if tensor.is_complex():
         raise CifakeError(f"A {what} needs real numbers; these are complex.")
     if tensor.is_floating_point() and tensor.numel():
-        if not torch.stack(tensor.aminmax()).isfinite().all():  # two values tell it of all
+        if not torch.stack(tensor.aminmax()).isfinite().all():  # NaN or infinity shows in the extremes
             raise CifakeError(f"The {what} holds values that are not finite (NaN or infinity).")
     return tensor
 
@@ -75,11 +81,11 @@ class BoxCountingFit:
     Attributes
     ----------
     dimension, intercept : float
-        Slope and intercept of the line, natural logarithms.
+        Slope and intercept of the line, for natural logarithms.
     sizes, counts : list of int
-        Box sizes ε in pixels, and boxes N that the set touches.
+        Box sizes ε in pixels, and numbers N of boxes that the set touches.
     r_squared : float
-        Share of the variance of log N that the line explains; 1 for a point, whose counts do not vary.
+        Share of the variance of log N that the line explains. It is 1 for a point, whose counts do not vary.
     """
 
     dimension: float
@@ -92,28 +98,29 @@ class BoxCountingFit:
 def box_counts(mask: Array, sizes: Sequence[int], *, offsets: int = 1) -> np.ndarray | torch.Tensor:
     """Count the boxes of each size that contain a part of the set (equation 1 of the paper).
 
-    The grid starts at the upper left corner; boxes that stick out at the border count like any other.
+    The grid starts at the upper left corner. Boxes that extend beyond the border count like any other box.
 
     Parameters
     ----------
     mask : np.ndarray, torch.Tensor or nested lists
-        Shape (…, H, W), numbers of any type; what is not zero belongs to the set. Any device.
+        Shape (…, H, W), numbers of any type, on any device. Pixels that are not zero belong to the set.
     sizes : sequence of int
-        Side lengths of the boxes in pixels, from 1 to the longer side, in any order, none twice.
+        Side lengths of the boxes in pixels, from 1 to the longer side of the mask, in any order, without duplicates.
     offsets : int
-        Grid positions to try along each axis, up to the longer side, evenly spaced over a box; the smallest count of
-        them is returned. The definition asks for the smallest cover; one grid may cut the set more often than needed.
+        Number of grid positions to try along each axis, from 1 to the longer side, evenly spaced over a box. The
+        smallest count is returned, because the definition asks for the smallest cover, and a single grid may cut the
+        set into more boxes than necessary.
 
     Returns
     -------
     np.ndarray or torch.Tensor
-        int64, shape (…, len(sizes)): a tensor where ``mask`` is one.
+        int64, shape (…, len(sizes)); a tensor if ``mask`` is a tensor.
 
     Raises
     ------
     CifakeError
-        A mask with fewer than two dimensions or with values that are not finite, no size, or a size or a number of
-        offsets that is not a whole number in its range.
+        The mask has fewer than two dimensions or values that are not finite; there is no size; a size or the number of
+        offsets is not a whole number in its range.
     """
     whole = _as_tensor(mask, "mask", 1).bool()
     sizes = _whole_numbers(sizes, "box sizes", 1, max(whole.shape[-2:]))
@@ -123,7 +130,7 @@ def box_counts(mask: Array, sizes: Sequence[int], *, offsets: int = 1) -> np.nda
     else:
         occupied = {1: whole}
         for size in sorted({*sizes} - {1}):
-            finer = max(done for done in occupied if size % done == 0)  # boxes are made of boxes already counted
+            finer = max(done for done in occupied if size % done == 0)  # smaller boxes make up the larger ones
             occupied[size] = _coarsen(occupied[finer], size // finer)
         counts = [_count(occupied[size]) for size in sizes]
     counts = torch.stack(counts, -1)
@@ -131,7 +138,7 @@ def box_counts(mask: Array, sizes: Sequence[int], *, offsets: int = 1) -> np.nda
 
 
 def _smallest_count(occupied: torch.Tensor, size: int, offsets: int) -> torch.Tensor:
-    """Return the smallest number of occupied boxes over grids that start up to a box outside of the mask."""
+    """Return the smallest number of occupied boxes over grids that start up to one box before the mask."""
     starts = sorted({size * step // offsets for step in range(offsets)})
     grids = (F.pad(occupied, (left, 0, top, 0)) for top in starts for left in starts)
     return torch.stack([_count(_coarsen(grid, size)) for grid in grids]).amin(0)
@@ -140,7 +147,7 @@ def _smallest_count(occupied: torch.Tensor, size: int, offsets: int) -> torch.Te
 def _count(occupied: torch.Tensor) -> torch.Tensor:
     """Return how many pixels of each mask are True, (…, H, W) to int64 (…,).
 
-    Band by band: torch sums booleans by way of an int64 copy, which should not leave the processor's cache.
+    It counts in bands of rows, because torch sums booleans through an int64 copy, which should fit into the cache.
     """
     height, width = occupied.shape[-2:]
     bands = occupied.flatten(0, -2).split(2**18 // max(1, width) or 1)
@@ -156,7 +163,7 @@ def _coarsen(occupied: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def _powers_of_two(height: int, width: int) -> list[int]:
-    """Return the powers of two from 1 to half the shorter side; a `CifakeError` where those are fewer than three."""
+    """Return the powers of two from 1 to half the shorter side; raise a `CifakeError` if there are fewer than three."""
     shorter = min(height, width)
     sizes = [2**power for power in range(shorter.bit_length()) if 2**power <= shorter // 2]
     if len(sizes) < LEAST_SCALES:
@@ -168,23 +175,24 @@ def _powers_of_two(height: int, width: int) -> list[int]:
 
 
 def default_sizes(height: int, width: int) -> list[int]:
-    """Return box sizes that fit a map: near each power of two, from 1 to half the shorter side, the best one.
+    """Return box sizes that suit a map: for each power of two, from 1 to half the shorter side, the best size near it.
 
-    Near is up to a factor √2 either way. The best size is the one whose boxes, laid over the whole map, cover the
-    least area beyond it; of several, the one nearest to the power. On maps whose sides are powers of two, the powers
-    themselves.
+    Sizes within a factor of √2 of the power are considered. The best one is the size whose boxes, laid over the whole
+    map, cover the least area outside of it. Of several equally good sizes the one nearest to the power is taken. On
+    maps whose sides are powers of two, these are the powers themselves.
 
-    Boxes that stick out at the border count as whole ones, and with powers of two alone that bends the line: a filled
-    square of 33 pixels, which nine boxes of 16 cover and four should, has slope 1.74. With these sizes a map that is
-    filled, 16 pixels a side or more, has 2 within 0.05 if it is a square, and within 0.14 if it is any oblong; a filled
-    disc is within 0.18, and within 0.1 from 64 pixels on (no choice of whole sizes brings that of 17 pixels nearer
-    than 0.16). The sets of `shapes`, at every level from 16 pixels up, come nearer too: root mean square error 0.037,
-    with powers of two 0.128. Measured by `benchmarks/box_counting.py`.
+    Boxes that extend beyond the border count as whole boxes. With powers of two alone this bends the line. For example,
+    nine boxes of 16 pixels are needed for a filled square of 33 pixels, where four nearly suffice, and its slope is
+    1.74. With the sizes from here, filled maps of at least 16 pixels a side have a dimension within 0.05 of 2 if they
+    are squares, and within 0.14 if they are other rectangles. Filled discs are within 0.18, and within 0.1 from 64
+    pixels on. (No whole sizes bring the disc of 17 pixels nearer than 0.16.) The sets of `shapes`, at every level from
+    16 pixels on, have a root mean square error of 0.037, and of 0.128 with powers of two. `benchmarks/box_counting.py`
+    measured these numbers.
 
     Raises
     ------
     CifakeError
-        A side that is not a whole number, or a shorter side of less than 8 pixels, which leaves fewer than three sizes.
+        A side is not a whole number, or the shorter side has fewer than 8 pixels, which leaves fewer than three sizes.
     """
     height, width = (_whole_numbers([side], "side of a map", 1)[0] for side in (height, width))
 
@@ -195,27 +203,35 @@ def default_sizes(height: int, width: int) -> list[int]:
     return [min(sizes, key=partial(misfit, power=power)) for power, sizes in near.items()]
 
 
+@overload
+def box_counting_dimension(
+    mask: Array, sizes: Sequence[int] | None = None, *, return_fit: Literal[False] = False
+) -> float: ...
+@overload
+def box_counting_dimension(
+    mask: Array, sizes: Sequence[int] | None = None, *, return_fit: Literal[True]
+) -> BoxCountingFit: ...
 def box_counting_dimension(
     mask: Array, sizes: Sequence[int] | None = None, *, return_fit: bool = False
 ) -> float | BoxCountingFit:
     """Return the box-counting dimension of a set: the slope of log N over log 1/ε (equation 2 of the paper).
 
-    Least squares over the given sizes, 0 for a single point.
+    The slope is fitted by least squares over all sizes. It is 0 for a single point.
 
     Parameters
     ----------
     mask : np.ndarray, torch.Tensor or nested lists
-        Shape (H, W), numbers of any type; what is not zero belongs to the set.
+        Shape (H, W), numbers of any type. Pixels that are not zero belong to the set.
     sizes : sequence of int, optional
         Box sizes in pixels, at least three different ones from 1 to the longer side; default: `default_sizes`.
     return_fit : bool
-        Return points and quality of the fit too.
+        Whether to return a `BoxCountingFit`, which also holds the points and the quality of the fit.
 
     Raises
     ------
     CifakeError
-        An empty set; a mask that is not two-dimensional or holds values that are not finite; fewer than three sizes,
-        or one that is not a whole number in its range.
+        The set is empty; the mask is not two-dimensional or has values that are not finite; there are fewer than three
+        sizes, or a size is not a whole number in its range.
     """
     whole = _as_tensor(mask, "mask", 1).cpu()
     if whole.ndim != 2:
@@ -223,9 +239,11 @@ def box_counting_dimension(
     if sizes is None:
         sizes = default_sizes(*whole.shape)
     sizes = _whole_numbers(sizes, "box sizes", 1, max(whole.shape), LEAST_SCALES)
-    counts = box_counts(whole, sizes).numpy()
+    counts = np.asarray(box_counts(whole, sizes))
     if not counts.any():
-        raise CifakeError("The set is empty: no pixel of the mask differs from zero, and nothing has no dimension.")
+        raise CifakeError(
+            "The set is empty: no pixel of the mask differs from zero, and an empty set has no dimension."
+        )
     x, y = -np.log(sizes), np.log(counts)
     slope, intercept = np.polyfit(x, y, 1)
     spread = ((y - y.mean()) ** 2).sum()
@@ -236,14 +254,14 @@ def box_counting_dimension(
 
 
 def _slope(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Return the least-squares slope of ``values`` (…, K) over log size: (…,), one matrix product."""
+    """Return the least-squares slope of ``values`` (…, K) over the logarithms of the K sizes: (…,)."""
     x = torch.tensor(sizes, dtype=values.dtype, device=values.device).log()
     x = x - x.mean()
     return values @ (x / x.square().sum())
 
 
 def _slope_of_some(values: torch.Tensor, sizes: Sequence[int], chosen: torch.Tensor) -> torch.Tensor:
-    """Return the least-squares slope over the chosen sizes (bool, as ``values``); 0 where they are fewer than three."""
+    """Return the least-squares slope over the chosen sizes (bool, shape of ``values``); 0 for fewer than three."""
     x = torch.tensor(sizes, dtype=values.dtype, device=values.device).log()
     count = chosen.sum(-1, keepdim=True)
     x = (x - (x * chosen).sum(-1, keepdim=True) / count.clamp_min(1)) * chosen
@@ -252,10 +270,10 @@ def _slope_of_some(values: torch.Tensor, sizes: Sequence[int], chosen: torch.Ten
 
 
 def _as_surfaces(gray: Array, least: int) -> torch.Tensor:
-    """Return grey surfaces (…, H, W) as float32 or float64, in which their differences are exact or nearly so.
+    """Return grey surfaces (…, H, W) as float32 or float64, so that their differences are exact or nearly exact.
 
-    64-bit integers have more digits than any float; they are counted from the lowest one of their surface. Squares of
-    very large or small differences leave the range of floats; such surfaces are stretched, which no estimator sees.
+    64-bit integers have more digits than floats, so the minimum of their surface is subtracted first. Squares of very
+    large or small differences exceed the range of floats, so such surfaces are scaled. This changes no estimate.
     """
     surfaces = _as_tensor(gray, "grey surface", least)
     if not surfaces.numel():
@@ -284,17 +302,19 @@ def differential_box_counting_dimension(
     """Return the dimension of a grey surface by differential box counting: 2 (smooth) to 3 (rough).
 
     Over each s×s block the surface passes through ⌈max / h⌉ − ⌈min / h⌉ + 1 boxes of height h. Grey values are
-    stretched to the shorter side of the image, so that boxes are cubes, h = s, and brightness and contrast play no
-    part. Blocks that stick out at the border count by the share of them that lies inside. Sarkar & Chaudhuri, *An
-    efficient differential box-counting approach to compute fractal dimension of image*, IEEE Trans. SMC 24 (1994). It
-    underestimates rough surfaces: see `benchmarks/box_counting.json`.
+    stretched to the shorter side of the image. So boxes are cubes, h = s, and brightness and contrast have no
+    influence. Blocks that extend beyond the border count by the share of them that lies inside. The method
+    underestimates rough surfaces (`benchmarks/box_counting.json`).
+
+    Sarkar & Chaudhuri, *An efficient differential box-counting approach to compute fractal dimension of image*, IEEE
+    Trans. SMC 24 (1994).
 
     Parameters
     ----------
     gray : np.ndarray, torch.Tensor or nested lists
         Shape (…, H, W), numbers of any type.
     sizes : sequence of int, optional
-        Block sizes in pixels, at least three different ones from 2 to the shorter side; default: `default_sizes`
+        Block sizes in pixels: at least three different ones, from 2 to the shorter side; default: `default_sizes`
         without 1.
 
     Returns
@@ -305,8 +325,8 @@ def differential_box_counting_dimension(
     Raises
     ------
     CifakeError
-        A surface that is too small, not finite or without two dimensions; fewer than three sizes, or one that is not
-        a whole number in its range.
+        The surface is too small, has fewer than two dimensions or values that are not finite; there are fewer than
+        three sizes, or a size is not a whole number in its range.
     """
     surfaces = _as_surfaces(gray, 2 ** (LEAST_SCALES + 1) if sizes is None else 2)
     height, width = surfaces.shape[-2:]
@@ -328,24 +348,23 @@ def differential_box_counting_dimension(
 
 
 def variogram_dimension(gray: Array, lags: Sequence[int] | None = None) -> float | np.ndarray | torch.Tensor:
-    """Return the dimension of a grey surface from how fast its increments grow with distance: 3 − H.
+    """Return the dimension of a grey surface, 3 − H, from the growth of its increments with distance.
 
     The mean squared difference of pixels d apart, along rows and columns, grows as d^(2 H) on a fractional Brownian
     surface (Mandelbrot & van Ness, 1968; Gneiting, Ševčíková & Percival, *Estimators of fractal dimension*, 2012).
-    Nothing clips the result: white noise gives 3, a smooth surface 2, a periodic one may fall outside.
+    White noise gives 3 and a smooth surface 2. The result is not clipped: for a periodic surface it may lie outside.
 
-    A surface that repeats itself after d pixels has no increments at that lag, hence no logarithm: the slope is that
-    of the other lags. Where fewer than three are left, the increments have stopped growing within a few pixels, as
-    those of noise have, and the result is 3: for a checkerboard, for stripes of one pixel, for all that repeats itself
-    after two.
+    A surface that repeats itself after d pixels has no increments at the lag d, and so no logarithm. The slope is then
+    fitted to the other lags. If fewer than three are left, the increments stop growing within a few pixels, like those
+    of noise, and the result is 3. Examples are a checkerboard and stripes of one pixel.
 
     Parameters
     ----------
     gray : np.ndarray, torch.Tensor or nested lists
         Shape (…, H, W), numbers of any type.
     lags : sequence of int, optional
-        Distances in pixels, at least three different ones, all less than the shorter side; default: 1, 2, 4 and, from
-        32 pixels on, 8.
+        Distances in pixels: at least three different ones, all less than the shorter side. The default is 1, 2 and 4,
+        and also 8 from 32 pixels on.
 
     Returns
     -------
@@ -355,8 +374,8 @@ def variogram_dimension(gray: Array, lags: Sequence[int] | None = None) -> float
     Raises
     ------
     CifakeError
-        A surface that is too small, not finite or without two dimensions; fewer than three lags, or one that is not a
-        whole number in its range.
+        The surface is too small, has fewer than two dimensions or values that are not finite; there are fewer than
+        three lags, or a lag is not a whole number in its range.
     """
     surfaces = _as_surfaces(gray, 8 if lags is None else 2)
     shorter = min(surfaces.shape[-2:])
@@ -386,11 +405,15 @@ def _variogram(surfaces: torch.Tensor, lags: Sequence[int]) -> torch.Tensor:
     return torch.where(varies.all(-1), dimensions, torch.where(smooth, 2, 3 - _slope_of_some(logs, lags, varies) / 2))
 
 
+@overload
+def local_dimensions(gray: torch.Tensor, window: int = 11) -> torch.Tensor: ...
+@overload
+def local_dimensions(gray: np.ndarray | Sequence, window: int = 11) -> np.ndarray: ...
 def local_dimensions(gray: Array, window: int = 11) -> np.ndarray | torch.Tensor:
-    """Return the variogram dimension of every square window of a grey surface: how rough it is where.
+    """Return the variogram dimension of every square window of a grey surface, which shows how rough each part is.
 
-    Lags 1, 2 and 4. On 32×32 pixels of white noise (dimension 3) the map scatters by 0.04 around 3.0, on other
-    surfaces by more. A constant window has dimension 2.
+    The lags are 1, 2 and 4. For white noise of 32×32 pixels, whose dimension is 3, the values scatter by 0.04 around
+    3.0. For other surfaces they scatter more. A constant window has dimension 2.
 
     Parameters
     ----------
@@ -402,47 +425,52 @@ def local_dimensions(gray: Array, window: int = 11) -> np.ndarray | torch.Tensor
     Returns
     -------
     np.ndarray or torch.Tensor
-        Shape (…, H − window + 1, W − window + 1), a tensor where ``gray`` is one: only windows that fit into the image.
+        Shape (…, H − window + 1, W − window + 1), for all windows that fit into the image; a tensor if ``gray`` is one.
 
     Raises
     ------
     CifakeError
-        A window that is not a whole number in its range; a surface that is too small, not finite or without two
-        dimensions.
+        The window is not a whole number in its range; the surface is too small, has fewer than two dimensions or values
+        that are not finite.
     """
     surfaces = _as_surfaces(gray, 8)
     (window,) = _whole_numbers([window], "side of a window", 8, min(surfaces.shape[-2:]))
     windows = surfaces.unfold(-2, window, 1).unfold(-2, window, 1)
-    return _returned(_variogram(windows, [1, 2, 4]), gray)
+    dimensions = _variogram(windows, [1, 2, 4])
+    return dimensions if isinstance(gray, torch.Tensor) else dimensions.numpy()
 
 
 class FractalDimension(nn.Module):
     """Box-counting dimension of every channel of a batch of feature maps (section *fractal dimension layer*).
 
-    (N, C, H, W) to float32 (N, C). A pixel belongs to the set where its channel exceeds a threshold of its own:
-    softly, sigmoid((x − threshold) / (scale · temperature)), so that gradients flow, or hard. Boxes do not overlap; a
-    box is as occupied as its most occupied pixel. Their sizes are the powers of two up to half the shorter side, each
-    made of the one before by pooling. Fewer than one occupied box counts as one, so that an empty map has dimension 0,
-    as a point has.
+    It maps (N, C, H, W) to float32 (N, C). A pixel belongs to the set if it exceeds the threshold of its channel. With
+    the soft rule it belongs to the degree sigmoid((x − threshold) / (scale · temperature)), so that gradients flow.
+    Boxes do not overlap, and a box is as occupied as its most occupied pixel. The box sizes are the powers of two up to
+    half the shorter side, and max-pooling makes each size from the one before. Fewer than one occupied box counts as
+    one, so that an empty map has dimension 0, like a point.
 
-    ``threshold`` and ``scale``, float32 (C,), are the mean and standard deviation of each channel over *training*
-    images: buffers, set once by `fit` and saved with the model. So an image's output never depends on its batch-mates.
-    Before `fit` they are 0 and 1: right for maps that are standardised already.
+    ``threshold`` and ``scale``, float32 (C,), are the mean and the standard deviation of each channel over *training*
+    images. They are buffers, which `fit` sets once and which are saved with the model. So the output for an image never
+    depends on other images of its batch. Before `fit` they are 0 and 1, which suits standardised maps.
 
     Parameters
     ----------
     channels : int
         C.
     temperature : float
-        In standard deviations of a channel; smaller is nearer to hard counting and lets fewer pixels pass a gradient.
+        In standard deviations of a channel. A smaller one is closer to hard counting, and fewer pixels pass a gradient.
     hard : bool
-        Count boxes exactly; no gradient.
+        Whether to count boxes exactly, without a gradient.
 
     Raises
     ------
     CifakeError
-        From ``forward``: maps of another number of channels, or with fewer than three box sizes (under 8×8).
+        The temperature is not above 0 and finite. In ``forward``: the maps have another number of channels, or are
+        smaller than 8×8, which leaves fewer than three box sizes.
     """
+
+    threshold: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, channels: int, *, temperature: float = 0.02, hard: bool = False) -> None:
         super().__init__()
@@ -455,22 +483,27 @@ class FractalDimension(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
 
     def options(self) -> dict:
-        """Return what the dimensions depend on besides the thresholds: JSON types."""
-        # The last is an option that the layer had once: without it finished runs would count as other ones.
+        """Return what the dimensions depend on besides the thresholds, as JSON types."""
+        # `variogram` is a former option. Recipes of existing runs contain it, so they would no longer match without it.
         return {"temperature": self.temperature, "hard": self.hard, "variogram": False}
 
     @torch.no_grad()
     def fit(self, batches: Iterable[torch.Tensor]) -> "FractalDimension":
-        """Take mean and standard deviation of every channel from batches (N, C, H, W) of training maps."""
-        count, total, squares = 0, 0.0, 0.0
+        """Set threshold and scale of every channel from batches (N, C, H, W) of training maps, and return self.
+
+        Raises `CifakeError` if there is no map, or if values are not finite or too large.
+        """
+        count, (total, squares) = 0, torch.zeros(2, *self.threshold.shape, device=self.threshold.device).double()
         for maps in batches:
             self._check(maps)
             values = maps.double()
             count += values[:, 0].numel()
-            total = total + values.sum((0, 2, 3))
-            squares = squares + values.square().sum((0, 2, 3))
+            total = total + values.sum((0, 2, 3)).to(total.device)
+            squares = squares + values.square().sum((0, 2, 3)).to(total.device)
         if not count:
-            raise CifakeError("There is no training map to take thresholds from.")
+            raise CifakeError(
+                "There is no training map. Expected at least one batch of maps to take the thresholds from."
+            )
         mean = total / count
         deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
         if not deviation.isfinite().all():
@@ -479,13 +512,17 @@ class FractalDimension(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1))  # a channel that never varies stays finite
         return self
 
+    def occupied(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return how occupied every pixel is, 0 to 1: (N, C, H, W) to the same shape."""
+        maps = maps if maps.dtype == torch.float64 else maps.float()
+        excess = (maps - self.threshold[:, None, None]) / self.scale[:, None, None]
+        return (excess > 0).to(maps.dtype) if self.hard else (excess / self.temperature).sigmoid()
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         self._check(maps)
         sizes = _powers_of_two(*maps.shape[-2:])
         with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for counts
-            maps = maps if maps.dtype == torch.float64 else maps.float()
-            excess = (maps - self.threshold[:, None, None]) / self.scale[:, None, None]
-            occupied = (excess > 0).to(maps.dtype) if self.hard else (excess / self.temperature).sigmoid()
+            occupied = self.occupied(maps)
             counts = [occupied.sum((2, 3))]
             for _ in sizes[1:]:
                 occupied = F.max_pool2d(occupied, 2, ceil_mode=True)
@@ -503,3 +540,16 @@ class FractalDimension(nn.Module):
                 f"{LEAST_SCALES} box sizes, hence at least 8×8 pixels. ResNet50 at 32×32 ends in maps of 4×4, 2×2 and "
                 "1×1; take the maps of the stem (16×16) or of layer1 (8×8)."
             )
+
+
+class OccupiedShare(FractalDimension):
+    """Share of occupied pixels in every channel, 0 to 1: (N, C, H, W) to float32 (N, C).
+
+    The control of `FractalDimension`. It sees the same maps through the same thresholds, but counts at the finest scale
+    alone: boxes of one pixel. So it knows how many pixels belong to the set, and nothing of how they are arranged.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        self._check(maps)
+        with torch.autocast(maps.device.type, enabled=False):
+            return self.occupied(maps).mean((2, 3))

@@ -1,15 +1,14 @@
-"""Images of a reader's own, of any format and size, brought to what the models know: 32×32 RGB out of CIFAKE's JPEG
-encoder.
+"""Convert a reader's own images, of any format and size, to what the models know: 32×32 RGB from CIFAKE's JPEG encoder.
 
-An image is turned as its EXIF data says, laid on white where it is transparent, cut to the square in its middle and
-scaled so that each of 32×32 pixels is the mean of what it covers (Pillow's BOX filter: no overshoot at edges; images
-smaller than that are enlarged in blocks). 16-bit grey is divided by 257; of an animation the first frame counts;
-colour profiles are not applied. Then it is compressed as all of CIFAKE is, so that the last compression is one and
-the same; of an earlier one, in a JPEG file, traces may remain. A file that already is a 32×32 RGB JPEG with these
-settings is taken as it is.
+An image is turned as its EXIF data says, laid on white where it is transparent, and cut to the square in its middle.
+Then it is scaled so that each of the 32×32 pixels is the mean of the area that it covers. (This is Pillow's BOX filter,
+which does not overshoot at edges. Smaller images are enlarged in blocks.) 16-bit grey is divided by 257. Of an
+animation the first frame is taken. Colour profiles are not applied. At last the image is compressed with the settings
+of CIFAKE's files, so that the last compression is the same for all images. Traces of an earlier compression may remain.
+A file that already is a 32×32 RGB JPEG with these settings is taken as it is.
 
-Memory is bounded by `PIXELS_AT_ONCE`: what is larger is decoded alone, a JPEG file at a half to an eighth of its size,
-and converted row by row of the result.
+`PIXELS_AT_ONCE` bounds the memory. A larger image is decoded while no other one is, and converted separately for each
+row of the result. A larger JPEG file is decoded at a half to an eighth of its size.
 """
 
 import io
@@ -31,12 +30,11 @@ from tqdm import tqdm
 from cifake_utils import CifakeError, sources
 from cifake_utils.support import filenames, memory, progress
 
-# How Pillow writes CIFAKE's files. Lesson 01 finds one pair of quantisation tables and 4:2:0 in all 120,000 of them; of
-# all qualities and subsamplings only this one gives the same. Decoded CIFAKE images, encoded anew with it, have the
-# same tables.
+# Pillow's settings for CIFAKE's files. Lesson 01 finds one pair of quantisation tables and 4:2:0 in all 120,000 files.
+# Among all qualities and subsamplings, only this one gives these tables.
 ENCODER = {"format": "JPEG", "quality": 75, "subsampling": "4:2:0"}
-PIXELS_AT_ONCE = 32 * 10**6  # of all threads together, 4 bytes each and up to five copies; a larger image goes alone
-# How EXIF's orientations are undone.
+PIXELS_AT_ONCE = 32 * 10**6  # in all threads together; a pixel takes 4 bytes, in up to five copies
+# The transposition that undoes each of EXIF's orientations.
 TURNS = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,13 +49,14 @@ EXPECTED = "Expected an image file such as PNG, JPEG, WebP, GIF or TIFF."
 
 
 def read(path: Path | str) -> torch.Tensor:
-    """Return an image file as uint8 (3, 32, 32), RGB; the module says how it is brought to that.
+    """Return an image file as uint8 (3, 32, 32), RGB. The docstring of this module says how it is converted.
 
     Raises
     ------
     CifakeError
-        No such file, a folder, not an image, damaged, too many pixels (more than 2 × `PIL.Image.MAX_IMAGE_PIXELS`,
-        179 million, could be a decompression bomb), or floating-point or 32-bit pixels, whose range nobody knows.
+        The file is missing, a folder, damaged or not an image; it has more than 2 × `PIL.Image.MAX_IMAGE_PIXELS` = 179
+        million pixels and could be a decompression bomb; its pixels are floating-point or 32-bit numbers, whose range
+        is not known.
     """
     (result,) = read_all([Path(path)])
     if isinstance(result, str):
@@ -66,7 +65,7 @@ def read(path: Path | str) -> torch.Tensor:
 
 
 def read_folder(folder: Path | str) -> tuple[torch.Tensor, list[str], list[str]]:
-    """Return all images in a folder and its subfolders; what `filenames.is_ignored` names is left out.
+    """Return all images in a folder and its subfolders, except files that `filenames.is_ignored` leaves out.
 
     Returns
     -------
@@ -75,12 +74,12 @@ def read_folder(folder: Path | str) -> tuple[torch.Tensor, list[str], list[str]]
     names : list of str
         N paths relative to the folder.
     problems : list of str
-        What is wrong with each file that could not be read, as `read` would say it, and with each subfolder.
+        What is wrong with each file that could not be read, in the words of `read`, and with each such subfolder.
 
     Raises
     ------
     CifakeError
-        No such folder, a file, an empty folder, or not one image that can be read.
+        The folder is missing or is a file; it is empty; none of its files can be read as an image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -105,13 +104,13 @@ def read_folder(folder: Path | str) -> tuple[torch.Tensor, list[str], list[str]]
 
 
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the files in a folder and its subfolders, sorted, and what is wrong with subfolders."""
+    """Return the files in a folder and its subfolders, sorted, and what is wrong with unusable subfolders."""
     paths, problems = [], []
 
     def unreadable(error: OSError) -> None:
         problems.append(
-            f"The folder {filenames.escaped(error.filename)} can't be read: {error.strerror}. Expected one that you "
-            "may read. Change its permissions."
+            f"The folder {filenames.escaped(error.filename)} can't be read: {error.strerror}. Expected a folder that "
+            "you may read. Change its permissions."
         )
 
     for place, subfolders, files in os.walk(folder, onerror=unreadable):
@@ -127,11 +126,13 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def read_all(paths: Sequence[Path], bar: tqdm | None = None) -> list[torch.Tensor | str]:
-    """Return, for each path, uint8 (3, 32, 32) as `read` does, or what is wrong with it; tell a bar of each."""
+    """Return, for each path, uint8 (3, 32, 32) as `read` does, or a text that says what is wrong. Advance the bar."""
     room = _Room(PIXELS_AT_ONCE)
     results = []
     with warnings.catch_warnings(), ThreadPool(max(1, min(len(paths), os.cpu_count() or 1))) as pool:
-        warnings.simplefilter("ignore")  # of large images, odd palettes and EXIF: what matters is a result or an error
+        warnings.simplefilter(
+            "ignore"
+        )  # warnings of large images, odd palettes and EXIF; the result or the error says enough
         for result in pool.imap(partial(_attempt, room=room), paths):
             results.append(result)
             if bar is not None:
@@ -140,7 +141,7 @@ def read_all(paths: Sequence[Path], bar: tqdm | None = None) -> list[torch.Tenso
 
 
 class _Room:
-    """Room in memory: threads take it, and wait until there is as much as they need, or all of it."""
+    """Room for pixels in memory. A thread waits until there is as much as it needs, or until all of it is free."""
 
     def __init__(self, pixels: int):
         self.all = self.free = pixels
@@ -155,7 +156,7 @@ class _Room:
         try:
             yield
         finally:
-            if pixels == self.all:  # else the C library keeps what was freed, for this thread alone
+            if pixels == self.all:  # else the C library keeps the freed memory for this thread
                 memory.trim()
             with self.changed:
                 self.free += pixels
@@ -163,7 +164,7 @@ class _Room:
 
 
 def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
-    """Return what `read_all` does for one path. Whatever Pillow raises is a sentence about that file."""
+    """Return what `read_all` returns for one path. Any error of Pillow becomes a text about this file."""
     name = filenames.escaped(path)
     try:
         if path.is_dir():
@@ -176,20 +177,25 @@ def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
             return f"{name} is neither a file nor a folder. {EXPECTED}"
         if not path.stat().st_size:
             return f"{name} is empty (0 bytes). {EXPECTED} Save or download it again."
-        with Image.open(path) as image, room.of(image.width * image.height), closing(image):  # which frees its pixels
+        with Image.open(path) as image, room.of(image.width * image.height), closing(image):  # closing frees its pixels
             return torch.from_numpy(_pixels(image)).permute(2, 0, 1).contiguous()
     except UnidentifiedImageError:
         return f"{name} is not an image that Pillow can read. {EXPECTED} Convert it to one of these."
     except Image.DecompressionBombError:
         return (
-            f"{name} says that it has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels, which could be a "
+            f"{name} says that it has more than {_most_pixels() // 10**6} million pixels, which could be a "
             "decompression bomb. Expected fewer. If you trust it, make it smaller with another program."
         )
     except MemoryError:
         return f"{name} needs more memory than there is. Expected a smaller image. Close other programs, or reduce it."
-    except Exception as error:  # each format has its own ways to fail
-        reason = filenames.escaped(error) or type(error).__name__
+    except Exception as error:  # each format raises errors of its own
+        reason = filenames.escaped(str(error)) or type(error).__name__
         return f"{name} can't be read: {reason}. Expected a sound image file. Save or download it again."
+
+
+def _most_pixels() -> int:
+    """Return from how many pixels on Pillow takes an image for a decompression bomb."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)  # where it is None, nothing counts as one
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -204,10 +210,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def _square(image: Image.Image) -> Image.Image:
     """Return the square in the middle of an opened image, upright, as 32×32 RGB."""
     if isinstance(image, JpegImagePlugin.JpegImageFile) and _is_large(image):
-        # The decoder averages blocks of pixels, and leaves at least as many as asked for.
+        # The decoder averages blocks of pixels. The result has at least this size.
         image.draft(None, (64 * sources.SIZE, 64 * sources.SIZE))
     image.load()
-    turn = _orientation(image)  # of a TIFF file it is known to be upright now
+    turn = _orientation(image)  # read after loading, since Pillow turns a TIFF file upright when it loads it
     if _is_large(image):
         return _means(image, turn)
     upright = image if turn == 1 else image.transpose(TURNS[turn])
@@ -219,9 +225,9 @@ def _is_large(image: Image.Image) -> bool:
 
 
 def _means(image: Image.Image, turn: int) -> Image.Image:
-    """Return what `_square` does, and turn, convert and scale what each row of it covers by itself.
+    """Return what `_square` returns, but turn, convert and scale the area of each row separately.
 
-    Pillow does all rows at once in a few times the memory, and rounds otherwise by 1 at most.
+    For all rows at once Pillow would need several times the memory. Its rounding would differ by at most 1.
     """
     width, height = image.size if turn <= 4 else image.size[::-1]
     side = min(width, height)
@@ -237,7 +243,7 @@ def _means(image: Image.Image, turn: int) -> Image.Image:
 
 
 def _part(image: Image.Image, turn: int, box: tuple[int, int, int, int]) -> Image.Image:
-    """Return a part of what an image is when turned, without turning the rest."""
+    """Return a part of the turned image, without turning the rest. ``box`` is in pixels of the turned image."""
     left, upper, right, lower = box
     width, height = image.size if turn <= 4 else image.size[::-1]
     if turn in (2, 3, 6, 7):
@@ -249,16 +255,16 @@ def _part(image: Image.Image, turn: int, box: tuple[int, int, int, int]) -> Imag
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return how an image is to be turned, by its EXIF data: 1, not at all, to 8. Malformed data turn nothing."""
+    """Return the EXIF orientation of an image, from 1 (upright) to 8. Malformed data count as 1."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(found) if found in TURNS else 1
-    except Exception:  # of a part of the file that does not matter: Pillow reads it in many ways, which fail in more
+    except Exception:  # a damaged EXIF part is no reason to reject the image, and Pillow raises many kinds of errors
         return 1
 
 
-def _rgb(image: Image.Image, file_format: str) -> Image.Image:
-    """Return an image of any mode, from a file of this format, as 8-bit RGB."""
+def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:
+    """Return an image of any mode as 8-bit RGB. ``file_format`` is the format of its file in Pillow's words."""
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM"):  # converting would clip at 255
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -277,11 +283,13 @@ def encode(image: Image.Image) -> bytes:
 
 
 def _settings(image: Image.Image) -> tuple | None:
-    """Return quantisation tables and subsampling of an opened JPEG file, None for another format."""
-    return (image.quantization, JpegImagePlugin.get_sampling(image)) if image.format == "JPEG" else None
+    """Return the quantisation tables and the subsampling of an opened JPEG file, None for another format."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.format == "JPEG":  # not MPO, a kind of JPEG
+        return image.quantization, JpegImagePlugin.get_sampling(image)
+    return None
 
 
 @cache
-def _encoder() -> tuple:
-    """Return the `_settings` of what `encode` writes."""
+def _encoder() -> tuple | None:
+    """Return the `_settings` of a file that `encode` wrote."""
     return _settings(Image.open(io.BytesIO(encode(Image.new("RGB", (sources.SIZE, sources.SIZE))))))

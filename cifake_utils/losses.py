@@ -1,7 +1,7 @@
-"""The paper's loss: cross-entropy, similarity of the two classes' features, confidence penalty, learnable weights.
+"""The paper's loss: cross-entropy, feature similarity and confidence penalty, with learnable weights.
 
-Sources: *From Real to Rendered*, equations 3 (feature similarity), 4 (confidence penalty) and 5 (their sum); the
-penalty on confidence is that of Pereyra et al., *Regularizing Neural Networks by Penalizing Confident Output
+Sources: *From Real to Rendered*, equations 3 (feature similarity), 4 (confidence penalty) and 5 (their sum). The
+confidence penalty is that of Pereyra et al., *Regularizing Neural Networks by Penalizing Confident Output
 Distributions*, ICLR 2017 workshop.
 """
 
@@ -13,28 +13,33 @@ from cifake_utils import CifakeError
 
 SIGNS = {"penalise_confidence": 1, "as_printed": -1}
 WEIGHTS = ("alpha", "beta", "gamma")
-EXPONENT = 0x7F800000  # the bits of a float32 that are left of a positive number rounded down to a power of two
+EXPONENT = 0x7F800000  # the bits of a float32 that hold the exponent; alone they are a power of two
 
 
 def feature_similarity(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the cosine similarity of the two classes' mean features (equation 3): a scalar from -1 to 1.
 
-    The paper's text speaks of a cosine distance, its equation is the similarity; minimising it moves the classes
-    apart. A batch that lacks a class gives 0 and no gradient, and so does a class whose mean is zero.
+    The text of the paper calls it a cosine distance, but its equation is the similarity. Minimising it moves the
+    classes apart. If a class is missing from the batch, or its mean is zero, the result is 0 without a gradient.
 
     Parameters
     ----------
     features : torch.Tensor
-        Shape (N, D), however large or small.
+        Shape (N, D). Very large and very small values are fine.
     labels : torch.Tensor
-        int64 (N,), REAL = 0 and FAKE = 1; another one is a `CifakeError`.
+        int64 (N,), REAL = 0 and FAKE = 1.
+
+    Raises
+    ------
+    CifakeError
+        A label is neither 0 nor 1.
     """
     require_two_classes(labels)
     return _similarity(features, labels)
 
 
 def require_two_classes(labels: torch.Tensor) -> None:
-    """Raise a `CifakeError` where a label is neither 0 nor 1. The CPU waits for the device of the labels."""
+    """Raise a `CifakeError` if a label is neither 0 nor 1. This makes the CPU wait for the device of the labels."""
     other = labels[(labels != 0) & (labels != 1)]
     if len(other):
         raise CifakeError(
@@ -43,11 +48,13 @@ def require_two_classes(labels: torch.Tensor) -> None:
 
 
 def _similarity(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return `feature_similarity` of labels that are known to be 0 and 1, without waiting for their device."""
-    membership = (labels[:, None] == torch.arange(2, device=labels.device)).float()  # one_hot would look at values
+    """Return `feature_similarity`, without checking that labels are 0 or 1, which would make the CPU wait."""
+    membership = (
+        labels[:, None] == torch.arange(2, device=labels.device)
+    ).float()  # one_hot would make the CPU wait too
     counts = membership.sum(0)
     centroids = membership.T @ features.float() / counts.clamp(min=1)[:, None]
-    # Squares of very large or small numbers leave float32's range. Dividing by a power of two alters no other digit.
+    # Squares of very large or small numbers exceed the range of float32. Division by a power of two is exact.
     largest = centroids.detach().abs().amax(1, keepdim=True)
     power = (largest.view(torch.int32) & EXPONENT).view(torch.float32)
     centroids = centroids / torch.where(power > 0, power, torch.ones_like(power))
@@ -58,16 +65,21 @@ def _similarity(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def confidence_penalty(logits: torch.Tensor, sign: str = "penalise_confidence") -> torch.Tensor:
     """Return the mean over the batch of Σ p log p, the negative entropy (equation 4): a scalar.
 
-    It is -log C for undecided predictions over C classes and 0 for certain ones, so that minimising it penalises
-    confidence, as the paper's text wants. The equation as printed is the entropy itself, -Σ p log p, and rewards
-    confidence: ``sign="as_printed"``.
+    It is -log C for a prediction that gives all C classes the same probability, and 0 for a certain one. So minimising
+    it penalises confidence, as the text of the paper wants. The equation as printed is the entropy itself, -Σ p log p.
+    Minimising that rewards confidence. ``sign="as_printed"`` gives it.
 
     Parameters
     ----------
     logits : torch.Tensor
-        Shape (N, C). One of -∞, a probability of 0, adds nothing: p log p tends to 0 with p.
+        Shape (N, C). A logit of -∞, which is a probability of 0, adds nothing, since p log p tends to 0 with p.
     sign : str
-        ``"penalise_confidence"`` or ``"as_printed"``; anything else is a `CifakeError`.
+        ``"penalise_confidence"`` or ``"as_printed"``.
+
+    Raises
+    ------
+    CifakeError
+        The sign is unknown.
     """
     _require_sign(sign)
     log_p = logits.float().log_softmax(1)
@@ -77,34 +89,38 @@ def confidence_penalty(logits: torch.Tensor, sign: str = "penalise_confidence") 
 
 def _require_sign(sign: str) -> None:
     if sign not in SIGNS:
-        raise CifakeError(f"The confidence penalty has no sign {sign!r}; choose one of: {', '.join(SIGNS)}.")
+        raise CifakeError(f"The confidence penalty has no sign {sign!r}. Choose one of: {', '.join(SIGNS)}.")
 
 
 class CombinedLoss(nn.Module):
-    """α · cross-entropy + β · feature similarity + γ · confidence penalty (equation 5), α, β and γ learnable.
+    """α · cross-entropy + β · feature similarity + γ · confidence penalty (equation 5), with learnable α, β and γ.
 
-    The paper leaves open how α, β and γ are learned. Plain parameters collapse: gradient descent lowers the weight
-    of whatever is positive, below zero in the end, and raises the weight of whatever is negative without limit.
-    Here they are a softmax of free numbers, with a floor under each: positive, of sum 1, and cross-entropy always
-    has the largest say.
+    The paper does not say how α, β and γ are learned. As plain parameters they collapse: gradient descent lowers the
+    weight of a positive term, in the end below zero, and raises the weight of a negative term without limit. Here they
+    are a softmax of free parameters, and each has a floor. So they are positive, their sum is 1, and with the default
+    floors cross-entropy always has the largest weight.
 
     Parameters
     ----------
     sign : str
         See `confidence_penalty`.
     floors : tuple of float
-        Least α, β and γ, not negative, of sum at most 1, but for rounding. Gradient descent still hands what is left
-        over to the smallest term, so the floors, not the learning, decide how much α keeps. Chosen on CIFAKE's
-        validation images with model 4: accuracy 0.945 with an α of at least 0.5, 0.962 with 0.8, 0.963 with 0.9 (0.962
-        without the two other terms). The smallest α that costs nothing was taken.
+        Smallest α, β and γ: three numbers of at least 0 whose sum is at most 1, up to rounding. Gradient descent gives
+        the rest of the weight to the smallest term. So the floors decide how large α stays, and not the learning. They
+        were chosen on CIFAKE's validation images with model 4. Its accuracy was 0.945 with a floor of 0.5 for α, 0.962
+        with 0.8, 0.963 with 0.9, and 0.962 without the two other terms. The smallest of these floors without a loss of
+        accuracy was taken.
     naive : bool
-        Plain parameters, 1 at the start, kept to show the collapse. ``floors`` says nothing then.
+        Whether α, β and γ are plain parameters that start at 1, which shows the collapse. ``floors`` has no effect
+        then.
 
     Raises
     ------
     CifakeError
-        An unknown sign, or floors that are not three numbers as above.
+        The sign is unknown, or the floors are not three such numbers.
     """
+
+    floors: torch.Tensor
 
     def __init__(
         self,
@@ -124,11 +140,11 @@ class CombinedLoss(nn.Module):
         self.register_buffer("floors", torch.tensor(floors))
 
     def options(self) -> dict:
-        """Return what the loss depends on besides its free numbers, defaults included: JSON types."""
+        """Return all options of the loss, defaults included, as JSON types."""
         return {"sign": self.sign, "floors": [round(floor, 6) for floor in self.floors.tolist()], "naive": self.naive}
 
     def weights(self) -> torch.Tensor:
-        """Return α, β and γ: shape (3,)."""
+        """Return α, β and γ: float32 (3,)."""
         if self.naive:
             return self.free
         return self.floors + (1 - self.floors.sum()).clamp_min(0) * self.free.softmax(0)
@@ -136,17 +152,17 @@ class CombinedLoss(nn.Module):
     def forward(
         self, logits: torch.Tensor, labels: torch.Tensor, features: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the total, a scalar, and its parts by name, scalars that carry no gradient.
+        """Return the total, a scalar, and its terms and weights by name, which are scalars without a gradient.
 
         Parameters
         ----------
         logits : torch.Tensor
             Shape (N, 2).
         labels : torch.Tensor
-            int64 (N,), REAL = 0 and FAKE = 1. Not looked at, since that would make the CPU wait for the device at every
-            step: `training.fit` does so once, with `require_two_classes`.
+            int64 (N,), REAL = 0 and FAKE = 1. They are not checked here, since this would make the CPU wait for the
+            device at every step. `training.fit` checks them once, with `require_two_classes`.
         features : torch.Tensor
-            Shape (N, D), with a gradient: the similarity of frozen features teaches nothing.
+            Shape (N, D). They should have a gradient, because the similarity of frozen features trains nothing.
         """
         terms = {
             "cross_entropy": F.cross_entropy(logits, labels),

@@ -1,4 +1,4 @@
-"""What models are made of: a ResNet backbone, statistics of its maps, and a head.
+"""The models: a ResNet backbone, statistics of its feature maps, and a head.
 
 Architecture: He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016, as torchvision builds it.
 """
@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from cifake_utils import CifakeError
-from cifake_utils.fractal import FractalDimension, variogram_dimension
+from cifake_utils.fractal import FractalDimension, OccupiedShare, variogram_dimension
 from cifake_utils.support.fingerprint import recipe_hash
 from cifake_utils.weights import Weights
 
@@ -23,33 +24,33 @@ Maps = dict[str, torch.Tensor]
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """Convolution that is written as a matrix product where the map is small; the same numbers but for rounding.
+    """A convolution that is computed as a matrix product where the map is small. Results differ only by rounding.
 
-    At 32×32 the last two of ResNet50's four layers see 2×2 and 1×1 pixels, for which the CPU's convolutions are not
-    made: a whole training step takes 1.3 (float32) to 1.5 (bfloat16) times as long with them. Without dilation or
-    groups, padded with zeros.
+    For images of 32×32 pixels, the last two of ResNet50's four layers see 2×2 and 1×1 pixels. torch's convolutions on
+    a CPU are slow on such maps: with them a whole training step takes 1.3 (float32) to 1.5 (bfloat16) times as long.
+    Dilation and groups are not supported, and padding is with zeros.
     """
+
+    padding: tuple[int, int]  # never a word such as "same"
 
     @classmethod
     def like(cls, convolution: nn.Conv2d) -> "SmallMapConv2d":
-        """Return one with the very parameters of a convolution, which draws no random values."""
+        """Return one that shares the parameters of a convolution. No random values are drawn."""
+        # Pairs of numbers, which torch declares as tuples of any length.
+        shape: Any = (convolution.kernel_size, convolution.stride, convolution.padding)
         with torch.device("meta"):
-            made = cls(
-                convolution.in_channels,
-                convolution.out_channels,
-                convolution.kernel_size,
-                convolution.stride,
-                convolution.padding,
-                bias=convolution.bias is not None,
-            )
+            made = cls(convolution.in_channels, convolution.out_channels, *shape, bias=convolution.bias is not None)
         made.weight, made.bias = convolution.weight, convolution.bias
         return made
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         (height, width), (down, right) = maps.shape[2:], self.padding
         kernel = self.weight
-        free = (height + 2 * down - kernel.shape[2], width + 2 * right - kernel.shape[3])  # pixels to move over
-        if free[0] < self.stride[0] and free[1] < self.stride[1]:  # one place for the kernel, most of it on the padding
+        free = (
+            height + 2 * down - kernel.shape[2],
+            width + 2 * right - kernel.shape[3],
+        )  # pixels that the kernel can move
+        if free[0] < self.stride[0] and free[1] < self.stride[1]:  # the kernel has one place, mostly over padding
             kernel = kernel[:, :, down : down + height, right : right + width]
             maps = maps[:, :, : kernel.shape[2], : kernel.shape[3]]
             return F.linear(maps.flatten(1), kernel.flatten(1), self.bias)[:, :, None, None]
@@ -60,14 +61,14 @@ class SmallMapConv2d(nn.Conv2d):
 
 @dataclass(frozen=True)
 class Layout:
-    """Which ResNet a backbone is; by default ResNet50.
+    """The kind of ResNet that a backbone is; by default ResNet50.
 
     Attributes
     ----------
     block : type
         torchvision's ``Bottleneck`` or ``BasicBlock``.
     blocks : tuple of int
-        How many of them make ``layer1`` to ``layer4``.
+        Number of blocks in ``layer1`` to ``layer4``.
     """
 
     block: type[Bottleneck | BasicBlock] = Bottleneck
@@ -79,7 +80,7 @@ class Layout:
         return {"stem": 64} | {f"layer{number}": 2 ** (5 + number) * self.block.expansion for number in range(1, 5)}
 
     def recipe(self) -> list:
-        """Return what tells it from others: JSON types."""
+        """Return what distinguishes it from other layouts, as JSON types."""
         return [self.block.__name__, list(self.blocks)]
 
 
@@ -87,11 +88,12 @@ RESNET50 = Layout()
 
 
 class Backbone(ResNet):
-    """A ResNet without its last layer; returns the feature maps of every stage.
+    """A ResNet without its last layer, which returns the feature maps of every stage.
 
-    ``forward`` takes normalised images (N, 3, H, W) and returns, by name: ``stem`` (N, 64, H/2, W/2) and ``layer1``
-    … ``layer4`` (N, C, H/4 … H/32), as many channels as ``channels`` says. ResNet50 has 256 to 2048. At 32×32 the maps
-    are 16, 8, 4, 2 and 1 pixels wide. Stages behind the one named ``last`` are neither computed nor returned.
+    ``forward`` takes normalised images (N, 3, H, W) and returns maps by name: ``stem`` (N, 64, H/2, W/2), and
+    ``layer1`` … ``layer4`` (N, C, H/4, W/4) … (N, C, H/32, W/32). The attribute ``channels`` gives C by name; in
+    ResNet50 the layers have 256 to 2048 channels. For images of 32×32 pixels the maps are 16, 8, 4, 2 and 1 pixels
+    wide. Stages after the one named ``last`` are neither computed nor returned.
     """
 
     def __init__(self, layout: Layout = RESNET50) -> None:
@@ -100,7 +102,7 @@ class Backbone(ResNet):
         self.fc = nn.Identity()
         for module in (*self.layer3.modules(), *self.layer4.modules()):
             for name, child in module.named_children():
-                if type(child) is nn.Conv2d:  # torchvision has no argument for it; initial values stay as they are
+                if type(child) is nn.Conv2d:  # torchvision has no argument for the class; initial values stay the same
                     setattr(module, name, SmallMapConv2d.like(child))
 
     def forward(self, images: torch.Tensor, last: str = "layer4") -> Maps:
@@ -113,14 +115,18 @@ class Backbone(ResNet):
         return maps
 
     def folded(self) -> "Backbone":
-        """Return a copy for eval mode alone: each batch norm is part of the convolution before it, which saves time."""
+        """Return a copy for eval mode only, in which each batch norm is folded into the convolution before it.
+
+        This saves time.
+        """
         values = {id(value): value for value in (*self.parameters(), *self.buffers())}
-        backbone = copy.deepcopy(self, values)  # all but the values, since all of those are replaced
+        backbone = copy.deepcopy(self, values)  # does not copy the values, since all of them are replaced below
         for module in list(backbone.modules()):
             children = dict(module.named_children())
             for before, after in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
-                if isinstance(children.get(after), nn.BatchNorm2d):
-                    setattr(module, before, fuse_conv_bn_eval(children[before], children[after]))
+                convolution, norm = children.get(before), children.get(after)
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    setattr(module, before, fuse_conv_bn_eval(convolution, norm))
                     setattr(module, after, nn.Identity())
         return backbone
 
@@ -130,39 +136,49 @@ def channel_mean(maps: torch.Tensor) -> torch.Tensor:
     return maps.mean((2, 3))
 
 
+def channel_deviation(maps: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of each channel over its pixels: (N, C, H, W) to (N, C)."""
+    return maps.std((2, 3), correction=0)
+
+
+def channel_maximum(maps: torch.Tensor) -> torch.Tensor:
+    """Return the largest value of each channel: (N, C, H, W) to (N, C)."""
+    return maps.amax((2, 3))
+
+
 @dataclass(frozen=True)
 class Measure:
-    """A way to make one number of each channel of a map, and the version of its arithmetic.
+    """A way to compute one number from each channel of a map, and the version of its arithmetic.
 
     Attributes
     ----------
     compute : callable
-        A function, (N, C, H, W) to (N, C); or a class of `nn.Module` that does so, made with the number of channels
-        and ``options``. If it has a method ``fit``, that takes what it needs from batches of training maps, and a
-        method ``options`` says in JSON types what its numbers depend on.
+        A function from maps (N, C, H, W) to (N, C). Or a class of `nn.Module` that maps likewise, and is made with the
+        number of channels and ``options``. Its method ``fit``, if there is one, takes thresholds from batches of
+        training maps. Its method ``options``, if there is one, returns in JSON types what its numbers depend on.
     version : int
-        Raise it when the arithmetic changes: what was made with the old one is then made again.
+        Raise it when the arithmetic changes. Runs and caches of the old version are then made again.
     options : dict
-        Of the class.
+        Keyword arguments for the class.
     """
 
-    compute: Callable[[torch.Tensor], torch.Tensor] | type[nn.Module]
+    compute: Callable[[torch.Tensor], Any] | type[nn.Module]  # Any: some return a float for a single surface
     version: int = 1
     options: dict = field(default_factory=dict)
 
-    def made(self, channels: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return what computes it for maps of so many channels."""
+    def made(self, channels: int) -> Callable[[torch.Tensor], Any]:
+        """Return the function or module that computes it for maps with this number of channels."""
         return self.compute(channels, **self.options) if isinstance(self.compute, type) else self.compute
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A measure of the map of one stage.
+    """A measure, and the stage of the backbone whose map it measures.
 
     Attributes
     ----------
     stage : str
-        Of the backbone: ``"stem"``, ``"layer1"`` … ``"layer4"``.
+        ``"stem"``, ``"layer1"`` … ``"layer4"``.
     measure : Measure
     """
 
@@ -170,7 +186,7 @@ class Statistic:
     measure: Measure
 
     def recipe(self) -> dict:
-        """Return what the numbers depend on besides the maps and the state: JSON types."""
+        """Return what the numbers depend on besides the maps and the thresholds, as JSON types."""
         made = self.measure.made(1)
         options = made.options() if hasattr(made, "options") else self.measure.options
         return {
@@ -182,16 +198,16 @@ class Statistic:
 
 
 class Tap(nn.Module):
-    """Computes a statistic: ``forward`` takes maps by name and returns (N, C).
+    """A module that computes a statistic: ``forward`` takes maps by name and returns (N, C).
 
-    In float32 whatever the type of the maps, since those of autocast have too few digits: bfloat16 would keep eight
-    bits of a mean and count variogram dimensions in steps of 1/64.
+    It computes in float32, whatever the type of the maps is. The types of autocast have too few digits: bfloat16 would
+    keep eight bits of a mean, and variogram dimensions in steps of 1/64.
 
     Parameters
     ----------
     statistic : Statistic
     channels : int
-        C, of the statistic's stage.
+        C, the number of channels of the statistic's stage.
     """
 
     def __init__(self, statistic: Statistic, channels: int) -> None:
@@ -204,23 +220,25 @@ class Tap(nn.Module):
             return self.measure(values.float())
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the recipe and of the thresholds that it was given."""
+        """Return the fingerprint of the statistic's recipe and thresholds."""
         return recipe_hash([self.statistic.recipe(), self.state_dict()])
 
     def extra_repr(self) -> str:
         return str(self.statistic.recipe())
 
 
-# Raise it when the arithmetic of the backbone changes. A test compares what each measure computes with the values of
-# its version.
+# Raise it when the arithmetic of the backbone changes. A test pins the values that each version of a measure computes.
 BACKBONE_VERSION = 1
 
 CHANNEL_MEAN = Measure(channel_mean, version=1)
+CHANNEL_DEVIATION = Measure(channel_deviation, version=1)
+CHANNEL_MAXIMUM = Measure(channel_maximum, version=1)
 DIMENSION = Measure(FractalDimension, version=1)
+SHARE = Measure(OccupiedShare, version=1)
 VARIOGRAM = Measure(variogram_dimension, version=1)
 
-# What can be computed from the backbone's maps in one pass, by name. The maps behind layer1 are too small for a
-# dimension. `features.fitted_statistics` takes the thresholds of dimensions from training images.
+# The statistics that one pass through the backbone can compute, by name. The maps after layer1 are too small for a
+# fractal dimension. `features.fitted_statistics` takes the thresholds of dimensions from training images.
 STATISTICS = {
     "pooled": Statistic("layer4", CHANNEL_MEAN),
     "stem_mean": Statistic("stem", CHANNEL_MEAN),
@@ -229,18 +247,29 @@ STATISTICS = {
     "layer1_dimension": Statistic("layer1", DIMENSION),
     "stem_variogram": Statistic("stem", VARIOGRAM),
     "layer1_variogram": Statistic("layer1", VARIOGRAM),
+    "stem_deviation": Statistic("stem", CHANNEL_DEVIATION),
+    "layer1_deviation": Statistic("layer1", CHANNEL_DEVIATION),
+    "stem_maximum": Statistic("stem", CHANNEL_MAXIMUM),
+    "layer1_maximum": Statistic("layer1", CHANNEL_MAXIMUM),
+    "stem_share": Statistic("stem", SHARE),
+    "layer1_share": Statistic("layer1", SHARE),
 }
 
 
 def widths(names: Iterable[str], channels: dict[str, int]) -> list[int]:
-    """Return how many numbers each of the named statistics gives for an image: one a channel of its stage.
+    """Return how many numbers each of the named statistics gives for an image: one for each channel of its stage.
 
     Parameters
     ----------
     names : iterable of str
-        Keys of `STATISTICS`; another one, or one of a stage that is not there, is a `CifakeError`.
+        Keys of `STATISTICS`.
     channels : dict of str to int
-        Of each stage, as `Layout.channels` and `Backbone.channels` say it.
+        Number of channels of each stage, such as `Layout.channels`.
+
+    Raises
+    ------
+    CifakeError
+        A statistic is unknown, or ``channels`` lacks its stage.
     """
     for name in names:
         if name not in STATISTICS:
@@ -254,19 +283,24 @@ def widths(names: Iterable[str], channels: dict[str, int]) -> list[int]:
 
 
 def taps(names: Iterable[str], channels: dict[str, int]) -> nn.ModuleDict:
-    """Return what computes the named statistics, by their names, in this order; errors as in `widths`."""
+    """Return modules that compute the named statistics, by name and in this order. Raises `CifakeError` as `widths`."""
     names = list(names)
     return nn.ModuleDict(
         {name: Tap(STATISTICS[name], width) for name, width in zip(names, widths(names, channels), strict=True)}
     )
 
 
+def by_name(statistics: nn.ModuleDict) -> dict[str, Tap]:
+    """Return what `taps` made as a dict, whose type says that it holds nothing but taps."""
+    return cast(dict[str, Tap], dict(statistics.items()))
+
+
 def standardise(inputs: int) -> nn.BatchNorm1d:
     """Return a layer that gives each of ``inputs`` features mean 0 and standard deviation 1: (N, D) to (N, D).
 
-    Batch norm without weights of its own. ``momentum=None`` averages over all batches of the training, not over the
-    last few: features of a frozen backbone have one mean, so that the average of all is the best there is. On a GPU
-    the CPU waits for each batch then: torch reads their number to take the average.
+    It is batch norm without weights. With ``momentum=None`` it averages over all batches of the training instead of
+    the last few. The features of a frozen backbone don't change, so the average over all batches is the most accurate.
+    On a GPU this makes the CPU wait at each batch, since torch reads the number of batches to take the average.
     """
     return nn.BatchNorm1d(inputs, affine=False, momentum=None)
 
@@ -274,24 +308,25 @@ def standardise(inputs: int) -> nn.BatchNorm1d:
 def standardised_linear(inputs: int) -> nn.Sequential:
     """Return a head that standardises its features before the linear layer: (N, D) to logits (N, 2).
 
-    Dimensions vary by tenths, pooled features by much more or less; at one learning rate for all, a plain linear
-    layer hardly learns to use the dimensions.
+    Dimensions vary by tenths, pooled features by much more or much less. With one learning rate for all of them, a
+    plain linear layer hardly learns to use the dimensions.
     """
     return nn.Sequential(standardise(inputs), nn.Linear(inputs, 2))
 
 
 class Projection(nn.Module):
-    """Head with a trainable projection, on whose output the feature-similarity loss acts: (N, D) to logits (N, 2).
+    """A head with a trainable projection: (N, D) to logits (N, 2).
 
-    Standardise, project, ReLU, classify. Features of a frozen backbone have no gradient; the projected ones have.
+    It standardises the features, projects them, applies ReLU and classifies. The feature-similarity loss acts on the
+    projected features, because the features of a frozen backbone have no gradient.
 
     Parameters
     ----------
     inputs : int
         D.
     width : int
-        Number of projected features; the paper gives none. On validation images 256 got 0.962 in 8 epochs, 512 got
-        0.961 in 4, at about the same cost.
+        Number of projected features. The paper does not state it. On validation images, 256 had an accuracy of 0.962
+        after 8 epochs, and 512 had 0.961 after 4, which takes about as long.
     """
 
     def __init__(self, inputs: int, width: int = 256) -> None:
@@ -302,29 +337,29 @@ class Projection(nn.Module):
     def forward(
         self, features: torch.Tensor, with_features: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Return logits (N, 2), with ``with_features`` the projected features (N, width) too."""
+        """Return logits (N, 2). With ``with_features``, return the projected features (N, width) too."""
         projected = self.project(features)
         logits = self.classify(projected)
         return (logits, projected) if with_features else logits
 
 
 class Detector(nn.Module):
-    """Backbone, statistics of its maps side by side, head: images (N, 3, 32, 32) to logits (N, C).
+    """A backbone, statistics of its maps, and a head: normalised images (N, 3, 32, 32) to logits (N, C).
 
-    C is 2, REAL and FAKE, or 4, the turns of the rotation pretext.
+    C is 2 for REAL and FAKE, or 4 for the turns of the rotation pretext.
 
     Parameters
     ----------
     backbone : Backbone
     statistics : sequence of str
-        What the head sees, in this order: keys of `STATISTICS`.
+        Keys of `STATISTICS`. The head sees them concatenated, in this order.
     head : nn.Module
         (N, D) to (N, C).
     start : Weights
-        Which weights the backbone starts from.
+        The weights from which the backbone starts. Only their name and hash are kept.
     frozen : bool
-        The backbone neither learns nor updates its batch-norm statistics: it stays in eval mode whatever
-        ``train()`` is called.
+        Whether the backbone is frozen. Then it neither learns nor updates its batch-norm statistics, and stays in eval
+        mode even after ``train()``.
     """
 
     def __init__(
@@ -347,40 +382,40 @@ class Detector(nn.Module):
         return self
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what the head sees of normalised images: (N, D)."""
+        """Return the features that the head sees of normalised images: (N, D)."""
         maps = self.backbone(images)
         return torch.cat([statistic(maps) for statistic in self.statistics.values()], 1)
 
     def forward(self, images: torch.Tensor, **options) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Return the head's logits; ``options`` are the head's own, such as ``with_features``."""
+        """Return what the head returns: logits (N, C). ``options`` go to the head, such as ``with_features``."""
         return self.head(self.features(images), **options)
 
     def learned_state(self) -> dict[str, torch.Tensor]:
-        """Return the part of the state dict that training made: all of it, without a backbone that is frozen."""
+        """Return the part of the state dict that was trained: all of it, except a frozen backbone."""
         state = self.state_dict()
         return {name: value for name, value in state.items() if not (self.frozen and name.startswith("backbone."))}
 
 
-linear = partial(nn.Linear, out_features=2)  # the plainest head: (N, D) to logits (N, 2)
+linear = partial(nn.Linear, out_features=2)  # the simplest head: (N, D) to logits (N, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a model is made of. `recipe` says it in JSON types.
+    """The parts of a model.
 
     Attributes
     ----------
     start : str
-        Where the backbone comes from: ``"random"`` values, the ``"pretrained"`` weights of the profile, or the
-        ``"rotation"`` pretext that starts from those.
+        From what the backbone starts: ``"random"`` values, the ``"pretrained"`` weights of the profile, or the
+        ``"rotation"`` pretext, which itself starts from the pre-trained weights.
     frozen : bool
-        Only the head learns.
+        Whether only the head learns.
     statistics : tuple of str
-        What the head sees, in this order: keys of `STATISTICS`.
+        Keys of `STATISTICS`. The head sees them concatenated, in this order.
     head : callable
-        Number of features D to a module (N, D) to (N, C).
+        Takes the number of features D and returns a module, (N, D) to (N, C).
     layout : Layout
-        Of the backbone. Pre-trained weights are those of ResNet50 alone.
+        Layout of the backbone. Pre-trained weights exist only for ResNet50.
     """
 
     start: str = "pretrained"
@@ -390,16 +425,16 @@ class Architecture:
     layout: Layout = RESNET50
 
     def widths(self) -> dict[str, int]:
-        """Return how many numbers each statistic gives for an image, by its name."""
+        """Return how many numbers each statistic gives for an image, by the name of the statistic."""
         return dict(zip(self.statistics, widths(self.statistics, self.layout.channels), strict=True))
 
     def meta_head(self) -> nn.Module:
-        """Return a head without values, to look at."""
+        """Return a head whose parameters have shapes but no values."""
         with torch.device("meta"):
             return self.head(sum(self.widths().values()))
 
     def recipe(self) -> dict:
-        """Return all that makes two models different before they are trained: JSON types."""
+        """Return everything in which two models can differ before their training, as JSON types."""
         leaves = [layer for layer in self.meta_head().modules() if not list(layer.children())]
         made_from = {
             "start": self.start,
@@ -408,7 +443,7 @@ class Architecture:
             "statistics": [[name, STATISTICS[name].recipe()] for name in self.statistics],
             "head": [_layer_recipe(layer) for layer in leaves],
         }
-        # Recipes of ResNet50 name no backbone: there was no other one when the first of them were written.
+        # A recipe with ResNet50 names no backbone, since the first recipes were written when there was no other one.
         return made_from if self.layout == RESNET50 else made_from | {"backbone": self.layout.recipe()}
 
     def build(self, start: Weights, seed: int = 0) -> Detector:
@@ -417,7 +452,7 @@ class Architecture:
         Parameters
         ----------
         start : Weights
-            Of the backbone; errors as in `backbone`.
+            Weights for the backbone. Raises `CifakeError` as `backbone` does.
         seed : int
             Fixes the random initial values.
         """
@@ -429,17 +464,17 @@ class Architecture:
 
 
 def _layer_recipe(layer: nn.Module) -> list:
-    """Return kind, shapes and options of one layer; torch's own description of it changes from version to version."""
+    """Return kind, shapes and options of a layer. (torch's description of it may change from version to version.)"""
     shapes = {name: list(value.shape) for name, value in layer.state_dict().items()}
     options = {name: getattr(layer, name) for name in ("eps", "momentum", "p") if hasattr(layer, name)}
     return [type(layer).__name__, shapes, options]
 
 
 def backbone(start: Weights, layout: Layout = RESNET50) -> Backbone:
-    """Return a backbone that starts from these weights, from torchvision's random initial values where there are none.
+    """Return a backbone with these weights, or with random initial values if ``start`` holds no weights.
 
-    The random values are those of He et al., *Delving Deep into Rectifiers*, ICCV 2015, from torch's global
-    generator. A `CifakeError` where the weights are those of another backbone.
+    torchvision draws the random values as in He et al., *Delving Deep into Rectifiers*, ICCV 2015, from torch's global
+    generator. Raises `CifakeError` if the weights belong to another backbone.
     """
     network = Backbone(layout)
     if start.state:
@@ -452,8 +487,8 @@ def backbone(start: Weights, layout: Layout = RESNET50) -> Backbone:
         if wrong:
             raise CifakeError(
                 f"The weights {start.name} don't fit this backbone of {' + '.join(map(str, layout.blocks))} blocks "
-                f"({layout.block.__name__}): {len(wrong)} of its tensors are missing or of another shape, {wrong[0]} "
-                'the first. Pre-trained weights are those of ResNet50. Let this backbone start from "random" values.'
+                f"({layout.block.__name__}): {len(wrong)} tensors are missing, unexpected or of another shape, such as "
+                f'{wrong[0]}. Pre-trained weights are those of ResNet50. Let this backbone start from "random" values.'
             )
         network.load_state_dict(start.state)
     return network

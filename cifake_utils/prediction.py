@@ -1,4 +1,4 @@
-"""What a trained model says of images from elsewhere: one by one with pictures, or a folder as a whole."""
+"""Ask a trained model about images from elsewhere: single images with a picture each, or a folder as a whole."""
 
 import itertools
 import os
@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -31,7 +32,7 @@ from cifake_utils.data import FAKE, LABELS, REAL
 from cifake_utils.support import filenames, progress
 from cifake_utils.support.files import replacing
 
-AT_ONCE = 32  # images that are read and scored together: more of them, and the first row comes late
+AT_ONCE = 32  # images that are read and scored together; with more of them the first row would take longer
 PREPARED = (
     "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
     "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that all have the same size and the "
@@ -41,21 +42,21 @@ PREPARED = (
 
 
 def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool = False) -> torch.Tensor:
-    """Return where in an image a detector finds what speaks for FAKE (above 0) and for REAL (below 0).
+    """Return which parts of an image speak for FAKE (above 0) and which for REAL (below 0), according to a detector.
 
-    Gradient-weighted class activation map of the log odds of FAKE, without its final ReLU, so that it shows both
-    sides; Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization*,
-    ICCV 2017. Of layer1: at 32×32 its map has 8×8 pixels, whereas the last map, which Grad-CAM usually takes, has 1×1
-    and could show nothing. Much of the network lies behind layer1, so read it as a hint.
+    This is Grad-CAM, the gradient-weighted class activation map, of the log odds of FAKE (Selvaraju et al., *Grad-CAM:
+    Visual Explanations from Deep Networks via Gradient-based Localization*, ICCV 2017). The final ReLU is left out, so
+    that the map shows both sides. It is the map of layer1, which has 8×8 pixels for an image of 32×32. The last map,
+    which Grad-CAM usually takes, has a single pixel. Much of the network comes after layer1, so take the map as a hint.
 
     Parameters
     ----------
     model : Detector
-        In eval mode, on the CPU; a frozen backbone is fine.
+        In eval mode, on the CPU. Its backbone may be frozen.
     image : torch.Tensor
         uint8 (3, 32, 32).
     mirror_average : bool
-        Mean over the image and, turned back, its mirror image.
+        Whether to return the mean of the image's map and the map of its mirror image, mirrored back.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool =
     """
     cam = LayerGradCam(lambda inputs: model(inputs).diff(dim=1)[:, 0], model.backbone.layer1)
     sides = torch.stack([image, image.flip(2)]) if mirror_average else image[None]
-    maps = cam.attribute(normalise(sides))[:, 0].detach()
+    maps = cast(torch.Tensor, cam.attribute(normalise(sides)))[:, 0].detach()
     return (maps[0] + maps[1].flip(1)) / 2 if mirror_average else maps[0]
 
 
@@ -80,13 +81,13 @@ def predict(
     ----------
     paths : sequence of Path or str
     name : str, optional
-        The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
+        The experiment whose run is used; default: the best of all, as `experiments.trained` chooses it.
     folder : Path or str, optional
-        Where the pictures go; default: ``predictions`` among the active profile's runs.
+        The folder for the pictures; default: ``predictions`` among the runs of the active profile.
     write : callable
-        Gets the lines of the report, each as soon as it is known: which model it was, a table, and what the numbers
-        can't say. A row of the table gives P(FAKE) after scaling by the temperature that fits the validation images,
-        P(FAKE) as the model gives it, and the picture's path. There is no report where no file could be read.
+        Gets the lines of the report, each as soon as it is known: the model, a table, and what the numbers do not say.
+        A row of the table gives P(FAKE) after scaling by the temperature that fits the validation images, P(FAKE) from
+        the model itself, the label, and the path of the picture. If no file can be read, there is no report.
 
     Returns
     -------
@@ -96,21 +97,21 @@ def predict(
     Raises
     ------
     CifakeError
-        ``folder`` is a file; no run that fits.
+        ``folder`` is a file, or there is no suitable run.
     """
     profile = profiles.active()
-    paths = list(dict.fromkeys(map(Path, paths)))
+    files = list(dict.fromkeys(map(Path, paths)))
     folder = Path(folder or profile.runs / "predictions")
     if folder.exists() and not folder.is_dir():
         raise CifakeError(
             f"{filenames.escaped(folder)} is a file. Expected the name of a folder, old or new, to write pictures into."
         )
-    # A picture takes the place of an older one, but not of an image that it is asked to score.
+    # A picture may replace an older picture, but none of the images to score.
     there = os.path.realpath(folder)
-    taken = {filenames.same(path.name) for path in paths if os.path.realpath(path.parent) == there}
-    width = max(len("image"), *(len(filenames.shown(path)) for path in paths))
+    taken = {filenames.same(path.name) for path in files if os.path.realpath(path.parent) == there}
+    width = max(len("image"), *(len(filenames.shown(path)) for path in files))
     problems: list[str] = []
-    batches = _readable(paths, problems)
+    batches = _readable(files, problems)
     first = next(batches, None)
     if first is None:
         return problems
@@ -118,9 +119,9 @@ def predict(
     temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
     for line in (_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"):
         write(line)
-    with progress.bar(desc="predicting", total=len(paths), shown=len(paths) > 1) as bar:
+    with progress.bar(desc="predicting", total=len(files), shown=len(files) > 1) as bar:
         for found in itertools.chain([first], batches):
-            bar.total = len(paths) - len(problems)
+            bar.total = len(files) - len(problems)
             pixels = torch.stack(list(found.values()))
             raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
             scaled = evaluation.with_temperature(raw, temperature)
@@ -129,7 +130,7 @@ def predict(
                 _draw(picture, model, record, image, f"{filenames.shown(path.name, 60)}: P(FAKE) = {p:.3f}")
                 called = LABELS[FAKE if p_raw > 0.5 else REAL]
                 row = f"{filenames.shown(path):<{width}}  {p:>7.3f}  {p_raw:>8.3f}  {called:<6}  "
-                with bar.external_write_mode():  # takes the bar off a terminal meanwhile
+                with bar.external_write_mode():  # hides the bar in a terminal meanwhile
                     write(row + filenames.escaped(picture))
                 bar.update()
     write("")
@@ -138,7 +139,7 @@ def predict(
 
 
 def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path, torch.Tensor]]:
-    """Read images some at a time; add to ``problems`` what is wrong with those that can't be read."""
+    """Yield images, some at a time. Add to ``problems`` what is wrong with those that can't be read."""
     for start in range(0, len(paths), AT_ONCE):
         part = paths[start : start + AT_ONCE]
         results = dict(zip(part, images.read_all(part), strict=True))
@@ -154,24 +155,26 @@ def _draw(path: Path, model: models.Detector, record: records.Record, image: tor
     dimensions = fractal.local_dimensions(image.float().mean(0))
     figure = picture(image, evidence, dimensions, f"{title}, {record.name}")
     with replacing(path) as partial, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks are drawn as boxes
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # about letters that matplotlib's font lacks, which are drawn as boxes
         figure.savefig(partial, dpi=120)
     plt.close(figure)
 
 
 def picture(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tensor, title: str) -> Figure:
-    """Show an image, what in it speaks for FAKE and for REAL, and how rough it is where.
+    """Show an image, which of its parts speak for FAKE and for REAL, and how rough each part is.
 
     Parameters
     ----------
     image : torch.Tensor
         uint8 (3, 32, 32).
     evidence : torch.Tensor
-        (H, W): above 0 for FAKE, below 0 for REAL; enlarged over the whole image. What `grad_cam` returns.
+        What `grad_cam` returns: (H, W), above 0 for FAKE, below 0 for REAL. It is enlarged over the whole image.
     dimensions : torch.Tensor
-        (h, w): of the windows that fit into the image, as `fractal.local_dimensions` returns them.
+        What `fractal.local_dimensions` returns: (h, w), the dimensions of the windows that fit into the image.
     title : str
-        Shown as it is: a ``$`` in it begins no formula.
+        Shown as it is. A ``$`` does not start a formula.
     """
     figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
     size, inner = image.shape[-1], dimensions.shape[-1]
@@ -179,7 +182,7 @@ def picture(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tenso
     plain.imshow(image.permute(1, 2, 0).numpy())
     plain.set_title("what the model sees")
     overlay.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
-    blue, orange = sns.color_palette("colorblind")[:2]  # of REAL and of FAKE, as in every figure of the lessons
+    blue, orange = sns.color_palette("colorblind")[:2]  # the colours of REAL and FAKE in every figure of the lessons
     colours = LinearSegmentedColormap.from_list("evidence", [blue, (1, 1, 1), orange])
     most = max(float(evidence.abs().max()), 1e-12)
     shown = overlay.imshow(
@@ -213,9 +216,9 @@ def evaluate(
     real : Path or str, optional
         Folder of REAL images; default: the REAL images of the active profile's test split.
     name : str, optional
-        The experiment whose run to take; default: the best of all, as `experiments.trained` chooses.
+        The experiment whose run is used; default: the best of all, as `experiments.trained` chooses it.
     write : callable
-        Gets the lines of the report: which model it was, what was done to the images, the numbers of
+        Gets the lines of the report: the model, how the images were converted, and the numbers of
         `evaluation.against`.
 
     Returns
@@ -226,7 +229,7 @@ def evaluate(
     Raises
     ------
     CifakeError
-        A folder without an image that can be read; no run that fits.
+        A folder has no image that can be read, or there is no suitable run.
     """
     profile = profiles.active()
     fake_images, _, problems = images.read_folder(fake)
@@ -257,7 +260,7 @@ def evaluate(
 
 
 def _about(record: records.Record, temperature: float | None = None) -> str:
-    """Return which model it is, and how good on the images it was chosen by."""
+    """Return a line that names the model, with its accuracy on the validation images."""
     scaled = f"; temperature {temperature:.2f}" if temperature else ""
     accuracy = record.metrics["val"]["accuracy"]
     return f"{record.name}, trained on {record.data} (validation accuracy {accuracy:.3f}{scaled})"

@@ -1,10 +1,14 @@
-"""Profiles: which data, which pre-trained weights, how long. A notebook chooses none of these itself."""
+"""Profiles say which data and which pre-trained weights are used, and for how many epochs models are trained.
+
+A notebook chooses none of these itself.
+"""
 
 import os
 import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import platformdirs
 import torch
@@ -16,15 +20,15 @@ from cifake_utils import CifakeError
 
 
 def _checkout(folder: Path) -> Path | None:
-    """Return ``folder`` where it is a clone of this project, None where it is not (``site-packages``, say)."""
+    """Return ``folder`` if it is a clone of this project, None if it is not (such as ``site-packages``)."""
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):  # no such file, or another program's
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or that of another project
         return None
     return folder if project == "cifake-utils" else None
 
 
-PROJECT = _checkout(Path(__file__).resolve().parent.parent)  # None where the package was installed from a wheel
+PROJECT = _checkout(Path(__file__).resolve().parent.parent)  # None if the package was installed from a wheel
 
 
 @dataclass(frozen=True)
@@ -34,24 +38,25 @@ class Profile:
     Attributes
     ----------
     name : str
-        What ``CIFAKE_PROFILE`` calls it.
+        The value of ``CIFAKE_PROFILE`` that chooses it.
     data : str
         Name of the data set, as `data_sets.DATA_SETS` declares it: ``"sample"`` (embedded, offline) or ``"CIFAKE"``.
     sizes : tuple of int or None
-        Images in the train, validation and test split; None takes all there are.
+        Number of images in the train, validation and test split; None takes all images.
     pretrained : str
         ``"offline"`` (the backbone in ``assets/``) or ``"imagenet"``.
     epochs : int
-        Upper limit for training a head; early stopping may end sooner.
+        Largest number of epochs for training a head. Early stopping may end the training sooner.
     cpu : bool
-        Stay on the CPU even where there is a GPU.
+        Whether to compute on the CPU even if there is a GPU.
     epochs_full : int
         Epochs in which all layers learn to tell REAL from FAKE, after a pretext.
     epochs_pretext : int
-        Epochs of the rotation pretext. A model without a pretext learns for ``epochs_pretext + epochs_full``, so
-        that all fully trained models take as many steps.
+        Epochs of the rotation pretext. A model without a pretext is trained for ``epochs_pretext + epochs_full``
+        epochs, so that all models whose layers all learn take the same number of steps.
     batch_size : int, optional
-        Where all layers learn, in place of the preset's: few images need small batches to make enough steps.
+        Replaces the batch size of the preset where all layers learn. With few images, batches must be small to give
+        enough steps.
     """
 
     name: str
@@ -66,47 +71,50 @@ class Profile:
 
     @property
     def runs(self) -> Path:
-        """Where this profile's records, trained weights and executed notebooks go."""
+        """Folder for the records, trained weights and executed notebooks of this profile."""
         return runs_folder() / self.name
 
     def accelerator(self) -> Accelerator:
-        """Return accelerate's view of device, precision and processes.
+        """Return the accelerator, which knows the device, the precision and the processes.
 
-        Of the precisions that `precisions` lists for the device, the first; ``ACCELERATE_MIXED_PRECISION`` asks for
-        another of them. (``no`` asks for nothing: ``accelerate launch`` and ``notebook_launcher`` always set it.)
-        ``ACCELERATE_USE_CPU=true`` keeps every profile on the CPU, ``ACCELERATE_DYNAMO_BACKEND=inductor`` asks for
-        `torch.compile`. On a GPU of Nvidia, cuDNN tries its kernels at the first batch of a shape and keeps the
-        fastest.
+        The precision is the first that `precisions` lists for the device. ``ACCELERATE_MIXED_PRECISION`` can choose
+        another one of the list. (The value ``no`` chooses nothing, since ``accelerate launch`` and
+        ``notebook_launcher`` always set it.) ``ACCELERATE_USE_CPU=true`` keeps every profile on the CPU.
+        ``ACCELERATE_DYNAMO_BACKEND=inductor`` switches on `torch.compile`. On an Nvidia GPU, cuDNN tries its kernels at
+        the first batch of each shape and keeps the fastest.
 
         Raises
         ------
         CifakeError
-            A precision that the device doesn't have. Another device or precision than this process has used before:
-            accelerate keeps one of each for the life of a process.
+            The device does not support the precision; the process has already used another device or precision, which
+            accelerate can't change within a process.
         """
         cpu = self.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
-        # The others wait for the main process while it decodes, or waits for another job's training.
+        # The timeout is long because the main process may have to decode images or wait for another job's training.
         state = PartialState(cpu=cpu, timeout=timedelta(days=7))
         device = torch.device("cpu") if cpu else state.default_device
         precision = _precision(device)
         kept = AcceleratorState().mixed_precision if is_initialized() else precision
-        if (state.device.type, kept) != (device.type, precision):
+        in_use = cast(torch.device, state.device)
+        if (in_use.type, kept) != (device.type, precision):
             raise CifakeError(
                 f"The profile {self.name} needs the device {device.type} with mixed precision {precision!r}. This "
-                f"process already uses {state.device.type} with {kept!r}, and accelerate can't change them within a "
+                f"process already uses {in_use.type} with {kept!r}, and accelerate can't change them within a "
                 "process. Start a new process; in a notebook, restart the kernel."
             )
-        torch.backends.cudnn.benchmark = device.type == "cuda"  # batches have one shape, the last of an epoch excepted
-        one_copy = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # of the gradients, not two
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # all batches but the last of an epoch have one shape
+        one_copy = DistributedDataParallelKwargs(
+            gradient_as_bucket_view=True
+        )  # of the gradients, where there would be two
         return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[one_copy])
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Return the precisions of accelerate to choose from on a device, the one that is taken by default first.
+    """Return the precisions, under accelerate's names, that can be chosen on a device. The first is the default.
 
-    ``no`` is float32. bfloat16 (``bf16``) is computed by GPUs of Nvidia from compute capability 8 on; before, torch
-    only imitates it. Those of capability 7 (such as the T4 that Colab and Kaggle lend) compute float16 (``fp16``),
-    whose gradients `training.fit` scales. On other devices than these and CPUs only float32 has been thought through.
+    ``no`` is float32. Nvidia GPUs compute bfloat16 (``bf16``) from compute capability 8 on; on older ones torch only
+    emulates it. GPUs of capability 7, such as the T4 of Colab and Kaggle, compute float16 (``fp16``), for which
+    `training.fit` scales the loss. On any other device, except CPUs, only float32 is offered.
     """
     if device.type == "cpu":
         return ["no", "bf16"]
@@ -117,7 +125,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def _precision(device: torch.device) -> str:
-    """Return the precision that the environment asks for, the device's default where it asks for none."""
+    """Return the precision that the environment chooses, or the default of the device."""
     available, wish = precisions(device), os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if wish not in ("no", *available):
         raise CifakeError(
@@ -138,27 +146,28 @@ PROFILES = {
 
 
 def get(name: str) -> Profile:
-    """Return the profile called ``name``; an unknown name is a `CifakeError` that lists the known ones."""
+    """Return the profile called ``name``; for an unknown name, raise a `CifakeError` that lists the known ones."""
     if name not in PROFILES:
         raise CifakeError(f"There is no profile {name!r}. Set CIFAKE_PROFILE to one of: {', '.join(PROFILES)}.")
     return PROFILES[name]
 
 
 def active() -> Profile:
-    """Return the profile that ``CIFAKE_PROFILE`` names, ``sample`` where it is unset, empty or nothing but spaces."""
+    """Return the profile that ``CIFAKE_PROFILE`` names, or ``sample`` if it is unset or blank."""
     return get(os.environ.get("CIFAKE_PROFILE", "").strip() or "sample")
 
 
 def resolve(profile: str | Profile | None) -> Profile:
-    """Return a profile given itself or its name, the active one where None is given."""
+    """Return the profile that is given itself or by its name, or the active one for None."""
     return get(profile) if isinstance(profile, str) else profile or active()
 
 
 def folder_from(variable: str) -> Path | None:
-    """Return the path an environment variable holds, None where it is unset, empty or nothing but spaces.
+    """Return the path that an environment variable holds, or None if it is unset or blank.
 
-    In a clone a relative path starts at the project's folder, so that it means the same in a terminal and in a
-    notebook; where the package was installed from a wheel it starts at the current folder.
+    In a clone, a relative path starts at the project's folder, so that it means the same in a terminal and in a
+    notebook. If the package was installed from a wheel, it starts at the current folder. Raises `CifakeError` for
+    ``~`` with an unknown user.
     """
     value = os.environ.get(variable, "").strip()
     if not value:
@@ -170,16 +179,16 @@ def folder_from(variable: str) -> Path | None:
 
 
 def runs_folder() -> Path:
-    """Return the folder for everything that running the series makes: ``CIFAKE_RUNS``.
+    """Return the folder for all files that the series writes: ``CIFAKE_RUNS``.
 
-    By default ``runs/`` in a clone, and the user's cache folder where the package was installed from a wheel.
+    The default is ``runs/`` in a clone, and the user's cache folder if the package was installed from a wheel.
     """
     default = PROJECT / "runs" if PROJECT else platformdirs.user_cache_path("cifake", appauthor=False)
     return folder_from("CIFAKE_RUNS") or default
 
 
 def notebooks() -> Path:
-    """Return the folder of the lessons; a `CifakeError` where the package was installed from a wheel, without them."""
+    """Return the folder of the lessons; raise a `CifakeError` if the package was installed from a wheel."""
     if PROJECT is None:
         raise CifakeError(
             "The lessons are not part of the installed package. To run them, clone the repository and start there: "

@@ -1,8 +1,9 @@
-"""What a run leaves on disk, and the reference runs that ship with the project.
+"""Write and read the records of runs, and read the reference runs that ship with the project.
 
-A run is two files: ``NAME-seedK.json`` says what was done and what came out, ``NAME-seedK.npz`` holds P(FAKE) of every
-validation and test image in the order of the sorted names. The first carries the checksum of the second, and of the
-trained weights beside it. A summary is one JSON file of measured numbers.
+The record of a run is two files. ``NAME-seedK.json`` says how the model was trained and how it scored.
+``NAME-seedK.npz`` holds P(FAKE) of every validation and test image, in the order of the sorted names. The JSON file
+carries the checksums of the other one and of the trained weights beside it. A summary is one JSON file of measured
+numbers.
 """
 
 import platform
@@ -17,7 +18,7 @@ from cifake_utils import CifakeError, profiles
 from cifake_utils.support import verified
 
 REFERENCE = Path(__file__).parent / "reference"
-FILE_KEY = "model"  # what files call the experiment: readers have records with this key, which carry their checksum
+FILE_KEY = "model"  # the key of the experiment's name in files; existing files have it, and a checksum covers it
 
 
 def versions() -> dict[str, str]:
@@ -27,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """Return what computes here, e.g. ``"2 CPU threads, x86_64"`` or the GPU's name."""
+    """Return the hardware that computes, such as ``"2 CPU threads, x86_64"`` or the name of the GPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
@@ -42,12 +43,13 @@ class Record:
     experiment, profile : str
     seed : int
     data, data_hash : str
-        Source and manifest hash of the images.
+        Name of the data set, and manifest hash of the images.
     weights, weights_hash : str
-        Pre-trained weights.
+        Name and hash of the weights from which the training started.
     hyperparameters : dict
+        `experiments.hyperparameters`.
     seconds : dict of str to float
-        Wall time by stage.
+        Wall time of each stage.
     curves : dict
         The fields of `training.History`.
     metrics : dict of str to dict
@@ -55,13 +57,14 @@ class Record:
     probabilities, labels : dict of str to np.ndarray
         float16 P(FAKE) and uint8 labels for ``val`` and ``test``, rows in the order of the sorted names.
     recipe : dict
-        All that the run depends on, JSON types: `experiments.recipe`. Empty for reference runs of before there was one.
+        `experiments.recipe`: everything that the run depends on, as JSON types. Empty for reference runs that are
+        older than recipes.
     checksums : dict of str to str
-        Of the files beside this one: ``npz``, and ``safetensors`` where trained weights were kept.
+        Checksums of ``npz``, of ``safetensors`` where trained weights were kept, and of the ``backbone``.
     details : dict
-        What else there is to know: precision, the pretext's training.
+        Further facts, such as the precision and the training of the pretext.
     versions, hardware : dict, str
-        Filled in where the run is made.
+        What `versions` and `hardware` returned when the run was made.
     """
 
     experiment: str
@@ -104,7 +107,10 @@ def save(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """Return the record whose JSON file is ``path``; raises `verified.DamagedFile` where a file is not what it was."""
+    """Return the record whose JSON file is ``path``.
+
+    Raises `verified.DamagedFile` if one of its two files is damaged, or if its NPZ file is missing.
+    """
     document, beside = verified.load_json(path), path.with_suffix(".npz")
     try:
         arrays = verified.load_arrays(beside, expected=document["checksums"]["npz"])
@@ -113,31 +119,31 @@ def read(path: Path) -> Record:
         name = document.pop(FILE_KEY)
         return Record(experiment=name, **document, probabilities=probabilities, labels=labels)
     except FileNotFoundError:
-        raise verified.DamagedFile(path, f"{beside.name}, a part of it, is missing") from None
+        raise verified.DamagedFile(path, f"{beside.name}, which belongs to it, is missing") from None
     except (KeyError, TypeError) as error:
         raise verified.DamagedFile(path, f"it is not a record of this version ({error})") from None
 
 
 def reference(name: str, seed: int = 0) -> Record:
-    """Return the reference run of an experiment on all of CIFAKE; a `CifakeError` lists those there are."""
+    """Return the reference run of an experiment on all of CIFAKE; if there is none, a `CifakeError` lists all."""
     path = REFERENCE / f"{name}-seed{seed}.json"
     if not path.exists():
         known = ", ".join(sorted(found.stem for found in REFERENCE.glob("*-seed*.json")))
-        raise CifakeError(f"There is no reference run {path.stem}; there are: {known or 'none'}.")
+        raise CifakeError(f"There is no reference run {path.stem}. Choose one of: {known or 'none'}.")
     return read(path)
 
 
 def references(name: str) -> list[Record]:
-    """Return the reference runs of an experiment by seed; an empty list where it has not been measured yet."""
+    """Return the reference runs of an experiment, sorted by seed; an empty list if it has not been measured yet."""
     paths = REFERENCE.glob(f"{name}-seed[0-9]*.json")
     return sorted((read(path) for path in paths), key=lambda record: record.seed)
 
 
 def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
-    """Return the reader's newest run of an experiment in a profile (default: active).
+    """Return the reader's newest run of an experiment in a profile (default: the active one).
 
-    Whatever it was made from: `experiments.finished` returns the runs of today's models and settings. Where there is
-    none, a `CifakeError` says how to get one.
+    The run may have been made from other data or with older settings. `experiments.finished` returns only the runs of
+    today's models and settings. If there is no run, a `CifakeError` says how to get one.
     """
     profile = profiles.resolve(profile)
     paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)
@@ -150,15 +156,18 @@ def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
 
 
 def save_summary(name: str, values: dict) -> Path:
-    """Write measured numbers (JSON types) as ``NAME.json`` among the active profile's runs, and return its path."""
+    """Write measured numbers (JSON types) to ``NAME.json`` among the runs of the active profile; return its path.
+
+    If the file can't be written, the reason is printed.
+    """
     path = profiles.active().runs / f"{name}.json"
     try:
         verified.save_json(path, values | {"versions": versions()})
-    except CifakeError as error:  # a reader of somebody else's runs
+    except CifakeError as error:  # the runs may belong to somebody else, and the lesson should go on
         print(f"These numbers are shown, but not kept. {error}")
     return path
 
 
 def reference_summary(name: str) -> dict:
-    """Return the numbers that `save_summary` wrote on all of CIFAKE and that ship with the project."""
+    """Return the numbers that `save_summary` wrote for all of CIFAKE. They ship with the project."""
     return verified.load_json(REFERENCE / f"{name}.json")

@@ -1,9 +1,9 @@
-"""Learn from images without labels: turn each by a multiple of 90° and guess by how much.
+"""Learn from images without labels: turn each image by a multiple of 90° and predict the angle.
 
 Source: Gidaris, Singh & Komodakis, *Unsupervised Representation Learning by Predicting Image Rotations*, ICLR 2018.
-They put all four turns of an image in one batch; here every image is turned once an epoch, by an angle drawn anew,
-so that an epoch costs a quarter and a batch shows four times as many photographs. With as many steps both are as good
-(``benchmarks/choices.py``).
+They put all four turns of an image into one batch. Here every image is turned once in each epoch, by an angle that is
+drawn anew. So an epoch takes a quarter of the time, and a batch shows four times as many images. After the same number
+of steps both ways are equally good (``benchmarks/choices.py``).
 """
 
 import copy
@@ -25,7 +25,7 @@ from cifake_utils.support.fingerprint import recipe_hash, state_hash
 from cifake_utils.weights import Weights
 
 ANGLES = (0, 90, 180, 270)  # degrees counter-clockwise; an angle's place here is its label
-FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't follow the same numbers as order and flips
+FIXED, DRAWN = 99_991, 50_021  # added to seeds, so that turns don't depend on the order and the flips
 ARCHITECTURE = models.Architecture(head=partial(nn.Linear, out_features=len(ANGLES)))
 
 
@@ -40,10 +40,10 @@ def _turns(count: int, seed: int) -> torch.Tensor:
 
 
 class RotationBatches(ImageBatches):
-    """Batches of turned images, the turns (0 to 3) their labels; what the images show never enters.
+    """Batches of turned images, labelled with their turns (0 to 3). The labels of the data set are not used.
 
-    Shuffled, every image is turned by an angle that depends on seed and epoch alone. In order, an image has the
-    same angle every time.
+    In shuffled batches, the angle of an image depends only on seed and epoch. In order, an image has the same angle
+    every time.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def recipe(
     options: training.Options,
     accelerator: Accelerator,
 ) -> dict:
-    """Return all that a pretext's backbone depends on: JSON types."""
+    """Return everything that the backbone of a pretext depends on, as JSON types."""
     settings = {"batch_size": batch_size, "epochs": profile.epochs_pretext, "version": training.VERSION}
     return {
         "weights": weights_hash,
@@ -91,19 +91,20 @@ def recipe(
 def pretrained(
     start: Weights, cifake: Cifake, profile: profiles.Profile, seed: int, batch_size: int, options: training.Options
 ) -> tuple[Weights, dict]:
-    """Return a backbone that learned to tell rotations, and how its training went; train it where it isn't kept yet.
+    """Return a backbone that learned to predict rotations, and a report on its training.
 
-    All layers learn, from ``start``, on the training images. The result is kept under ``CIFAKE_RUNS``, by the
-    fingerprint of its `recipe`; a stopped training goes on at the next call. Processes of one job train it together.
+    If the backbone has not been kept yet, it is trained: all layers learn on the training images, starting from
+    ``start``. The result is kept under ``CIFAKE_RUNS``, under the fingerprint of its `recipe`. A training that was
+    stopped goes on at the next call. The processes of one job train it together.
 
     Parameters
     ----------
     start : Weights
     cifake : Cifake
     profile : Profile
-        Number of epochs and device.
+        It gives the number of epochs and the device.
     seed : int
-        Fixes the initial last layer, order, flips and turns.
+        Fixes the initial values of the last layer, the order of the images, flips and turns.
     batch_size : int
     options : training.Options
 
@@ -111,7 +112,8 @@ def pretrained(
     -------
     Weights
     dict
-        ``epochs``, ``accuracy`` (of the turns of the validation images, at the best epoch), ``curves``.
+        ``epochs``; ``seed``; ``accuracy``, the share of validation images whose turn is predicted correctly at the
+        best epoch; ``curves``, the fields of `training.History`.
     """
     accelerator = profile.accelerator()
     made_from = recipe(start.hash, cifake.hash, profile, seed, batch_size, options, accelerator)
@@ -144,7 +146,10 @@ def pretrained(
 
 
 def load(made_from: dict) -> tuple[Weights, dict]:
-    """Return what `pretrained` did for a `recipe` and what it has kept."""
+    """Return what `pretrained` returned for this `recipe`, read from the file that it kept.
+
+    Raises `FileNotFoundError` or `verified.DamagedFile` if that file is missing or damaged.
+    """
     tensors, kept = checkpoints.load(kept_at(made_from), recipe_hash(made_from))
     state, curves = tensors["backbone"], kept["curves"]
     accuracy = curves["val_accuracy"][curves["best_epoch"]]
@@ -154,5 +159,5 @@ def load(made_from: dict) -> tuple[Weights, dict]:
 
 
 def kept_at(made_from: dict) -> Path:
-    """Return the file that keeps the backbone of a `recipe`."""
+    """Return the path of the file that keeps the backbone of a `recipe`."""
     return profiles.runs_folder() / "cache" / f"rotation-{recipe_hash(made_from)}.safetensors"

@@ -1,10 +1,12 @@
 """The embedded sample: a small stand-in for CIFAKE, made at first use from photographs that packages ship.
 
-REAL tiles are cut from ten photographs. FAKE tiles are tiles of the same photographs after a small
-convolutional autoencoder: encoder, noisy low-dimensional latent, up-sampling decoder, which is the part of a
-latent diffusion model that leaves its fingerprint. It is a *sample* to learn the tools on, it is not CIFAKE.
+REAL tiles are cut from ten photographs. FAKE tiles are cut from the same photographs and rendered by a small
+convolutional autoencoder: an encoder, a noisy latent with few dimensions, and a decoder that up-samples. The decoder is
+the part of a latent diffusion model that leaves its fingerprint. The sample is for learning the tools. It is not
+CIFAKE.
 """
 
+import io
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -37,23 +39,23 @@ SOURCES = {
 }
 PHOTOGRAPHS = tuple(SOURCES)
 
-VERSION = 1  # raise it when the code below cuts or renders other tiles
+VERSION = 1  # raise it when a change of the code below changes the tiles
 MANIFEST = "checksums.json"
 SIZE = 32
-REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # shares of a photograph's longer side
-TILES = {"train": 60, "val": 20, "test": 20}  # a photograph and label
-GAP = 8  # pixels left out between regions, so that no two tiles of different parts touch
+REGIONS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}  # from and to, as shares of the longer side
+TILES = {"train": 60, "val": 20, "test": 20}  # tiles of each photograph and label
+GAP = 8  # pixels between two regions, so that tiles of different parts don't touch
 SIDES = (32, 48, 64)  # tiles are cut at these sizes and scaled to 32×32
-LEAST_CONTRAST = (
-    10  # standard deviation of the liveliest colour channel, of 255; emptier tiles show nothing of either label
-)
+# Standard deviation, on a scale to 255, of the colour channel that varies most. Tiles with less are too empty to show a
+# difference between the labels.
+LEAST_CONTRAST = 10
 JPEG_QUALITY = 75  # CIFAKE's own quantisation table
 
 
 class Renderer(nn.Module):
-    """Autoencoder with an 8×8×6 latent in (-1, 1) that is disturbed by Gaussian noise (σ = 0.1).
+    """An autoencoder with an 8×8×6 latent from -1 to 1, to which Gaussian noise (σ = 0.1) is added.
 
-    Images in and out: float32, shape (N, 3, 32, 32), range 0 to 1 (the output is not clamped).
+    It maps images, float32 (N, 3, 32, 32) from 0 to 1, to images of the same shape. The output is not clamped.
     """
 
     def __init__(self) -> None:
@@ -84,7 +86,7 @@ class Renderer(nn.Module):
 
 
 def photograph(name: str) -> Image.Image:
-    """Return one of `PHOTOGRAPHS` as an RGB image."""
+    """Return one of `PHOTOGRAPHS` as an RGB image; raise a `CifakeError` if its package does not ship it."""
     package, path = SOURCES[name]
     file = files(package) / path
     if not file.is_file():
@@ -92,14 +94,14 @@ def photograph(name: str) -> Image.Image:
             f"The photograph {name} of the sample is not where {package} ships it ({file}). Install the versions "
             "that constraints.txt names: `pip install -r requirements.txt -c constraints.txt`."
         )
-    return Image.open(file).convert("RGB")
+    return Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
 
 
 def region(size: tuple[int, int], part: str) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) in pixels of the part of a photograph that ``part`` may cut tiles from.
+    """Return the region of a photograph from which the tiles of ``part`` are cut: (left, top, right, bottom) in pixels.
 
-    Regions are stripes across the longer side of the photograph, ``size`` = (width, height); between two of them
-    `GAP` pixels belong to none.
+    ``size`` is the width and height of the photograph. The regions are stripes that divide its longer side. Between two
+    of them, `GAP` pixels belong to neither.
     """
     width, height = size
     longer = max(size)
@@ -124,7 +126,7 @@ def cut_tiles(photo: Image.Image, part: str, count: int, rng: np.random.Generato
 
 @torch.inference_mode()
 def render(tiles: np.ndarray, seed: int) -> np.ndarray:
-    """Return tiles after the autoencoder, same shape and dtype as they came (uint8, (N, 32, 32, 3))."""
+    """Return tiles, uint8 (N, 32, 32, 3), as the autoencoder renders them, in the same shape and dtype."""
     renderer = Renderer()
     renderer.load_state_dict({name: value.float() for name, value in load_file(verified.shipped(ASSET)).items()})
     images = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
@@ -133,11 +135,10 @@ def render(tiles: np.ndarray, seed: int) -> np.ndarray:
 
 
 def build() -> Path:
-    """Return the folder of the sample, written first where it isn't there: CIFAKE's Kaggle tree plus a ``val`` part.
+    """Return the folder of the sample: a tree like CIFAKE's on Kaggle, with a ``val`` part. Write it if it is missing.
 
-    Object class k is photograph k of `PHOTOGRAPHS`. Every label, photograph and part has its own tiles; both
-    labels have the same number of them and went through the same JPEG encoder. Tiles that are not those that were
-    written are made anew.
+    Object class k is photograph k of `PHOTOGRAPHS`. Every label, photograph and part has tiles of its own. Both labels
+    have the same number of tiles, from the same JPEG encoder. If tiles were changed, all of them are made again.
     """
     recipe = {
         "version": VERSION,
@@ -171,7 +172,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _tiles_checksum(folder: Path) -> str:
-    """Return a checksum over the names and bytes of all tiles in a folder."""
+    """Return the checksum of the names and bytes of all tiles in a folder."""
     checksum = xxhash.xxh3_128()
     for path in sorted(folder.glob("*/*/*")):
         checksum.update(path.relative_to(folder).as_posix().encode())

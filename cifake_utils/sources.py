@@ -1,4 +1,4 @@
-"""The image files of a data set: found as a tree of folders or in parquet shards, told by name, and decoded."""
+"""Find the image files of a data set in a tree of folders or in parquet shards, read their labels, and decode them."""
 
 import io
 import json
@@ -20,17 +20,17 @@ from cifake_utils.support import filenames, progress
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")
 SIZE = 32  # pixels a side
-PARTS = ("train", "test")  # of a source; it may have ``val`` too
+PARTS = ("train", "test")  # every source has these; it may have ``val`` too
 UNKNOWN_CLASS = -1
 MOST_CLASSES = 10_000  # a class number in a file name has four digits at most
 
 
 class SourceError(CifakeError):
-    """The folder of a data set does not hold what it should. `DataSet.advised` adds what the reader can do."""
+    """The folder of a data set does not hold what is expected. `DataSet.advised` adds what the reader can do."""
 
 
 class Entry(NamedTuple):
-    """One encoded image of a source: its name, what an error message calls it, and its bytes or its file."""
+    """One encoded image of a source: its name, its origin as error messages show it, and its bytes or its path."""
 
     name: str
     origin: str
@@ -38,7 +38,10 @@ class Entry(NamedTuple):
 
 
 def elsewhere(folder: Path) -> str:
-    """Return a sentence that names the folder with images up to two levels above this one or one below, if any."""
+    """Return a sentence that names a folder with images up to two levels above this one or one below it.
+
+    The sentence is empty if there is none.
+    """
     for place in (*folder.parents[:2], *sorted(folder.glob("*/"))):
         if is_tree(place) or all(any(place.glob(f"{part}*.parquet")) for part in PARTS):
             return f" There are images in {place}: use that folder."
@@ -46,11 +49,13 @@ def elsewhere(folder: Path) -> str:
 
 
 def entries(folder: Path) -> dict[str, list[Entry]]:
-    """List what a folder holds, by part (``train``, ``test``, and ``val`` where there is one).
+    """Return the images in a folder, by part (``train``, ``test``, and ``val`` if there is one), sorted by name.
 
-    Entries are sorted by name. Raises `SourceError` for a folder that is neither a Kaggle tree nor parquet
-    shards, for an empty label folder, a half-finished download, shards that can't be read or hold other columns,
-    and labels whose meaning can't be known.
+    Raises
+    ------
+    SourceError
+        The folder holds neither a Kaggle tree nor parquet shards; a label folder is empty; the download is incomplete;
+        a shard can't be read or has other columns; it is not known whether a label is REAL or FAKE.
     """
     if is_tree(folder):
         parts = {part: _tree_entries(folder / part) for part in _tree_parts(folder)}
@@ -73,13 +78,13 @@ def _tree_entries(folder: Path) -> list[Entry]:
         files, odd = _listed(folder / label)
         if odd:
             raise SourceError(
-                f"The folder {folder / label} holds {len(odd)} things that can't be images, such as "
-                f"{', '.join(odd[:3])}. Expected nothing but image files there. Remove the rest or move it elsewhere."
+                f"The folder {folder / label} holds {len(odd)} entries that can't be images, such as "
+                f"{', '.join(odd[:3])}. Expected only image files there. Remove the others, or move them elsewhere."
             )
         if not files:
             state = "empty" if (folder / label).is_dir() else "missing"
             raise SourceError(
-                f"The folder {folder / label} is {state}; it should hold the {label} images of the {folder.name} part."
+                f"The folder {folder / label} is {state}. Expected the {label} images of the {folder.name} part in it."
             )
         paths = [os.path.join(folder, label, name) for name in files]  # 120,000 pathlib joins would cost a second
         found += [Entry(f"{label}/{name}", path, path) for name, path in zip(files, paths, strict=True)]
@@ -87,7 +92,7 @@ def _tree_entries(folder: Path) -> list[Entry]:
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the files in a folder, and what else is there that isn't to be ignored, in words."""
+    """Return the names of the files in a folder, and descriptions of other entries, except those that are ignored."""
     files, odd = [], []
     try:
         with os.scandir(folder) as there:
@@ -109,10 +114,10 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def shards_of(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet shards by part; the part is the beginning of a shard's name or of its folder's.
+    """Return the parquet shards by part. The name of a shard begins with its part, or its folder is named after it.
 
-    Of numbered shards (``train-00000-of-00002.parquet``) each must be there. What an interrupted download left beside
-    them is none of them and does not matter.
+    If shards are numbered (``train-00000-of-00002.parquet``), all of them must exist. Files that an interrupted
+    download left beside them don't count. Raises `SourceError` if a part has no shards, or not all of them.
     """
     every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
     leftover = next((f" (there is {path.name})" for path in leftovers(folder)), "")
@@ -135,7 +140,7 @@ def shards_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return what is left of shards that stopped arriving; huggingface_hub never takes such a file up again."""
+    """Return the partial files of an interrupted download. huggingface_hub never goes on with such a file."""
     return sorted(folder.rglob("*.incomplete"))
 
 
@@ -144,8 +149,8 @@ def _parquet_entries(shards: list[Path]) -> list[Entry]:
     for one, other in pairwise(found):
         if one.name == other.name:
             raise SourceError(
-                f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected: every image once. "
-                "Remove the shard that is there twice."
+                f"Two images are called {one.name}: {one.origin}, and {other.origin}. Expected every image only once. "
+                "Remove the duplicate shard."
             )
     return found
 
@@ -163,7 +168,7 @@ def _shard_entries(shard: Path) -> list[Entry]:
             "again."
         ) from None
     if not labels:
-        raise SourceError(f"The parquet file {shard} holds no images, not one row. Delete it and download it again.")
+        raise SourceError(f"The parquet file {shard} has no rows. Expected images. Delete it and download it again.")
     label_names = _label_names(table.schema)
     found = []
     for row, (content, path, label) in enumerate(zip(contents, paths, labels, strict=True)):
@@ -184,16 +189,16 @@ def _shard_entries(shard: Path) -> list[Entry]:
                 else "neither a class name nor a folder says REAL or FAKE"
             )
             raise SourceError(
-                f"{origin} has the label {label}, but whether that is REAL or FAKE is not known: {what}. "
-                "A shard needs class names REAL and FAKE in its `huggingface` metadata, or image paths like "
-                "REAL/0000.jpg."
+                f"{origin} has the label {label}, but it is not known whether this is REAL or FAKE: {what}. "
+                "Expected class names REAL and FAKE in its `huggingface` metadata, or image paths "
+                "like REAL/0000.jpg."
             )
         found.append(Entry(f"{claims.pop()}/{file or f'{shard.stem} row {row:06d}'}", origin, content or b""))
     return found
 
 
 def _check_columns(shard: Path, schema: pa.Schema) -> None:
-    """Raise a `SourceError` unless a shard has one column of encoded images with their paths and one of labels."""
+    """Raise a `SourceError` unless a shard has one column with encoded images and their paths, and one with labels."""
     if not all(schema.names.count(name) == 1 for name in ("image", "label")):
         found = f"has the columns {', '.join(schema.names)}"
     elif not (_holds_files(schema.field("image").type) and pa.types.is_integer(schema.field("label").type)):
@@ -201,8 +206,8 @@ def _check_columns(shard: Path, schema: pa.Schema) -> None:
     else:
         return
     raise SourceError(
-        f"The parquet file {shard} {found}. Expected: image, a struct of bytes (binary) and path (string), and label, "
-        "an integer."
+        f"The parquet file {shard} {found}. Expected the columns image (a struct of bytes, binary, and path, "
+        "string) and label (an integer)."
     )
 
 
@@ -214,11 +219,11 @@ def _holds_files(kind: pa.DataType) -> bool:
 
 
 def _label_names(schema: pa.Schema) -> list[str] | None:
-    """Return the class names that a shard's own metadata gives its labels, in label order; None where it gives none."""
+    """Return the names of the labels in a shard's metadata, in label order; None if there are none."""
     try:
         metadata = json.loads((schema.metadata or {})[b"huggingface"])
         names = [name.upper() for name in metadata["info"]["features"]["label"]["names"]]
-    except (LookupError, TypeError, AttributeError, ValueError):  # no metadata, or nothing like Hugging Face's
+    except (LookupError, TypeError, AttributeError, ValueError):  # no metadata, or not in the format of Hugging Face
         return None
     return names if sorted(names) == sorted(LABELS) else None
 
@@ -229,7 +234,10 @@ def label_of(name: str) -> int:
 
 
 def class_of(name: str) -> int:
-    """Return the object class that a file's name carries: ``0000.jpg`` 0, ``0000 (2).jpg`` 1, … ``(10)`` 9."""
+    """Return the object class that a file name gives: 0 for ``0000.jpg``, 1 for ``0000 (2).jpg``, … 9 for ``(10)``.
+
+    Any other name gives `UNKNOWN_CLASS`.
+    """
     match = re.fullmatch(r"\d+(?: \((\d{1,4})\))?\.\w+", name.partition("/")[2])
     return int(match[1] or 1) - 1 if match else UNKNOWN_CLASS
 
@@ -240,19 +248,19 @@ def open_image(content: bytes | str) -> Image.Image:
 
 
 def decode(content: bytes | str) -> np.ndarray:
-    """Return an encoded image as uint8 (32, 32, 3); a ValueError says what is wrong with any other file."""
+    """Return an encoded image as uint8 (32, 32, 3). For any other file, raise a `ValueError` that says why."""
     try:
         with open_image(content) as image:
             size, mode = image.size, image.mode
-            if size == (SIZE, SIZE):  # what is larger need not be decoded
+            if size == (SIZE, SIZE):  # other sizes are an error anyway, and decoding a large image takes long
                 image.load()
                 size, mode = image.size, image.mode
     except UnidentifiedImageError:
         raise ValueError("is not an image") from None
     except Image.DecompressionBombError:
         raise ValueError("says that it has far too many pixels; expected 32×32 RGB") from None
-    except Exception as error:  # every format of Pillow has its own ways to fail
-        raise ValueError(f"is damaged: {filenames.escaped(error) or type(error).__name__}") from None
+    except Exception as error:  # every format of Pillow raises errors of its own
+        raise ValueError(f"is damaged: {filenames.escaped(str(error)) or type(error).__name__}") from None
     if size != (SIZE, SIZE) or mode != "RGB":
         raise ValueError(f"is a {size[0]}×{size[1]} image of mode {mode}; expected 32×32 RGB")
     return np.array(image)
@@ -266,8 +274,9 @@ def _attempt(entry: Entry) -> np.ndarray | str:
 
 
 def decoded(found: list[Entry], what: str) -> Iterable[np.ndarray | str]:
-    """Return, for each entry, its pixels or what is wrong with it.
+    """Return, for each entry, its pixels, uint8 (32, 32, 3), or a text that says what is wrong with it.
 
-    One after the other: two threads wait so much for each other at files this small that they take longer.
+    The files are decoded one after the other. They are so small that two threads take longer, as they wait for each
+    other.
     """
     return progress.bar(map(_attempt, found), what, len(found))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from cifake_utils.losses import CombinedLoss, require_two_classes
 from cifake_utils.support import checkpoints, progress
 from cifake_utils.support.fingerprint import recipe_hash
 
-VERSION = 1  # raise it when what comes out changes: the loop, schedules, batches, losses, turns, broken features
+VERSION = 1  # raise it when the results change: by the loop, schedules, batches, losses, turns or broken features
 
-Loss = Callable[..., torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]]
+Loss = Callable[..., Any]  # to a scalar, or to a scalar and its named terms: see `fit`
 
 
 def _cosine(optimizer: Optimizer, learning_rate: float, steps: int) -> lr_scheduler.LRScheduler:
@@ -34,26 +35,31 @@ def _one_cycle(optimizer: Optimizer, learning_rate: float, steps: int) -> lr_sch
 
 
 SCHEDULES = {"cosine": _cosine, "one_cycle": _one_cycle}
-CHECK_EVERY = 50  # steps between two looks at the losses, which make the CPU wait for the device
+CHECK_EVERY = 50  # steps; checking the losses makes the CPU wait for the device, so it is not done at each
 
 
 @dataclass(frozen=True)
 class Options:
-    """How `fit` trains, as far as that changes what comes out.
+    """Settings of `fit` that change the result.
 
     Attributes
     ----------
     learning_rate : float
-        The highest one.
+        The highest learning rate of the schedule.
     weight_decay : float
-        Of the module; the loss's own parameters don't decay.
+        Weight decay of the module's parameters. The parameters of the loss don't decay.
     schedule : str
-        ``"cosine"`` falls to zero along a cosine; ``"one_cycle"`` rises for three tenths of the steps, then falls.
-        Another one is a `CifakeError`.
+        With ``"cosine"`` the learning rate falls to zero along a cosine. With ``"one_cycle"`` it rises for three tenths
+        of the steps, then falls.
     max_norm : float, optional
-        The gradient is shortened to this length where it is longer.
+        A gradient with a larger norm is scaled down to this norm.
     patience : int, optional
-        Epochs without a better validation loss after which training stops; None never stops early.
+        Training stops after this many epochs without a better validation loss. With None it never stops early.
+
+    Raises
+    ------
+    CifakeError
+        The schedule is unknown.
     """
 
     learning_rate: float = 1e-4
@@ -69,12 +75,22 @@ class Options:
 
 @dataclass
 class History:
-    """What `fit` saw: a value an epoch in each list.
+    """Curves of a training. Each list has one value for each epoch.
 
-    ``train_loss`` is the mean over the epoch while the weights move, and so is each list in ``terms``, the named
-    parts of a `losses.CombinedLoss` (none with plain cross-entropy). ``val_loss`` (plain cross-entropy whatever the
-    training loss) and ``val_accuracy`` are taken at the epoch's end, ``learning_rate`` at its start. ``best_epoch``
-    counts from 0; its weights are the ones kept.
+    Attributes
+    ----------
+    train_loss : list of float
+        Mean over the epoch, during which the weights change.
+    val_loss, val_accuracy : list of float
+        Taken at the end of the epoch. ``val_loss`` is plain cross-entropy, whatever the training loss is.
+    learning_rate : list of float
+        Taken at the start of the epoch.
+    terms : dict of str to list of float
+        Means over the epoch of the named terms of a `losses.CombinedLoss`; empty with plain cross-entropy.
+    best_epoch : int
+        The epoch whose weights are kept, counted from 0.
+    seconds : float
+        Wall time of the training.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -98,56 +114,59 @@ def fit(
     loss: Loss = F.cross_entropy,
     checkpoint: Path | None = None,
 ) -> History:
-    """Train what requires a gradient in ``module``, in place, and return the curves.
+    """Train the parameters of ``module`` that require a gradient, in place, and return the curves.
 
-    AdamW (Adam where nothing decays), early stopping on the validation loss. The weights of the best epoch are left
-    in ``module``. All that is random depends on ``seed`` and the epoch alone.
+    The optimiser is AdamW, which is Adam where nothing decays. Training stops early on the validation loss.
+    Afterwards ``module`` has the weights of the best epoch. Everything random depends only on ``seed`` and the epoch.
 
     In float16 the loss is scaled up, so that small gradients don't vanish (Micikevicius et al., *Mixed Precision
-    Training*, ICLR 2018). A step whose gradient overflows is left out and the scale halved, which is usual in the
-    first few steps. The schedule counts batches, those among them, so that it always ends with the last epoch.
+    Training*, ICLR 2018). If a gradient overflows, its step is skipped and the scale is halved. This is usual in the
+    first few steps. The schedule counts skipped batches too, so that it always ends with the last epoch.
 
-    Every process of a job (``accelerate launch``) calls this with the same arguments. Each computes its share of every
-    batch (`ImageBatches.shared`), the step is that of the whole batch, and all end with the same weights and curves.
-    On GPUs batch norm takes its statistics over the whole batch too; on CPUs, for which torch has no such batch norm,
-    over the share, and the curves of a module that has it differ from those of one process. The main process writes
-    the checkpoint, which any number of processes can take up, except where batch norm saw the shares of several.
+    Every process of a job (``accelerate launch``) calls this with the same arguments. Each process computes its share
+    of every batch (`ImageBatches.shared`). The step is that of the whole batch, so that all processes end with the same
+    weights and curves. On GPUs, batch norm takes its statistics over the whole batch as well. torch has no such batch
+    norm for CPUs: there it takes them over the share, and the curves differ from those of a single process. The main
+    process writes the checkpoint. Any number of processes can go on from it, except where batch norm saw shares.
 
     Parameters
     ----------
     module : nn.Module
-        Inputs of the batches to logits (N, C); for a `losses.CombinedLoss` called with ``with_features=True``, to
-        logits and projected features (`models.Projection`).
+        Maps the inputs of the batches to logits (N, C). For a `losses.CombinedLoss` it is called with
+        ``with_features=True`` and returns logits and projected features (`models.Projection`).
     train, val : ImageBatches or FeatureBatches
-        All of the images, in every process.
+        Every process gets all of the images.
     epochs : int
-        Upper limit, and the length of the schedule.
+        Largest number of epochs, and the length of the schedule.
     accelerator : accelerate.Accelerator
         Device, precision and processes.
     options : Options
     seed : int
         Fixes order, flips and dropout.
     loss : callable
-        (logits, labels) to a scalar, or an nn.Module: (logits, labels, projected features) to a scalar and its named
-        terms. The module's parameters learn too.
+        A function of logits and labels that returns a scalar. Or an nn.Module of logits, labels and projected features
+        that returns a scalar and its named terms; its parameters are trained too.
     checkpoint : Path, optional
-        File that holds where the run stands, rewritten after every epoch. If it is there and was written by the same
-        call (start weights, images, settings), training goes on from it and ends as if it had never been stopped (on
-        a GPU up to rounding, since each process chooses kernels anew). The caller deletes it.
+        File that holds how far the training has come. It is rewritten after every epoch. If the file exists and the
+        same call wrote it (same start weights, images and settings), training goes on from it. The result is then the
+        same as without the interruption, on a GPU up to rounding, since each process chooses its kernels anew. The
+        caller deletes the file.
 
     Raises
     ------
     CifakeError
-        The loss or, at any scale, the gradient is not finite any more; an unreadable checkpoint; labels other than 0
-        and 1 for a `losses.CombinedLoss`. Fewer than two images of a batch for each process; a loss with parameters of
-        its own on batches that processes share.
+        The loss, or at every scale the gradient, is not finite; the checkpoint is damaged; a `losses.CombinedLoss`
+        gets labels other than 0 and 1; a batch has fewer than two images for each process; several processes share
+        batches and the loss has parameters of its own.
     """
     run = _prepare(module, train, val, epochs, accelerator, options, seed, loss, checkpoint)
     history, done = run.history, len(run.history.val_loss)
     start = time.perf_counter() - history.seconds
     images = len(train.labels)
     extent = {"total": epochs * images, "initial": done * images, "shown": accelerator.is_main_process}
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []  # not all that the machine has
+    devices = (
+        [accelerator.device] if accelerator.device.type == "cuda" else []
+    )  # else torch would save the random state of every GPU
     with progress.bar(desc="training", **extent) as bar, torch.random.fork_rng(devices):
         for epoch in range(done, epochs):
             if options.patience is not None and epoch - 1 - history.best_epoch >= options.patience:
@@ -161,23 +180,26 @@ def fit(
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
-                run.save()
-    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # the module casts nothing by itself from here on
-    if run.best:  # there is none without an epoch
+                run.save(checkpoint)
+    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # afterwards the module no longer casts by itself
+    if run.best:  # empty after zero epochs
         module.load_state_dict(run.best)
     return history
 
 
 def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
-    """Take the steps of one epoch and note its mean losses; return for each step what `_require_finite` looks at."""
+    """Train for one epoch and append its mean losses to the history.
+
+    Returns, for each step, its losses (a tensor on the device), its number of images and its learning rate.
+    """
     train, history, scaler = run.train, run.history, run.scaler
-    history.learning_rate.append(run.rates.get_last_lr()[0])
+    history.learning_rate.append(float(run.rates.get_last_lr()[0]))
     run.model.train()
-    steps = []  # each with (losses that stay on the device: no waiting in the loop, images, learning rate)
+    steps = []  # losses stay on the device, so that the CPU need not wait for it in the loop
     for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
         total, terms = _loss(run.loss, run.model, inputs, labels)
         run.optimizer.zero_grad()
-        # The step takes the mean of the processes' gradients: the whole batch's if each counts by its images.
+        # The step takes the plain mean over the processes, so each loss is weighted by its share of the images.
         scaler.scale(total * (len(labels) * train.processes / size)).backward()
         if run.options.max_norm is not None:
             scaler.unscale_(run.optimizer)
@@ -189,7 +211,7 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
         bar.update(size)
         if len(steps) % CHECK_EVERY == 0:
             _require_finite(run, epoch, steps)
-    run.optimizer.zero_grad()  # gradients take as much memory as the weights, of which there may soon be a copy
+    run.optimizer.zero_grad()  # frees their memory before the weights may be copied
     _require_finite(run, epoch, steps)
     if scaler.get_scale() < 1:
         found = "gradient overflows float16, however little the loss is scaled up,"
@@ -202,12 +224,12 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
 
 
 def _validate(run: "_Run", epoch: int, steps: list[tuple]) -> None:
-    """Note loss and accuracy on the validation images."""
+    """Append loss and accuracy on the validation images to the history."""
     logits = predict_logits(run.model, run.val)
     loss = F.cross_entropy(logits, run.val.labels).item()
     run.history.val_loss.append(loss)
     run.history.val_accuracy.append((logits.argmax(1) == run.val.labels).float().mean().item())
-    if not math.isfinite(loss):  # the last step broke the weights
+    if not math.isfinite(loss):  # the weights became non-finite in the last step
         _raise_not_finite(run, epoch, steps, len(steps) - 1, f"validation loss is {loss}")
 
 
@@ -222,7 +244,7 @@ def _prepare(
     loss: Loss,
     checkpoint: Path | None,
 ) -> "_Run":
-    """Return what `fit` works with: at its start, or where a checkpoint of the same call stands."""
+    """Return the state of a training: a new one, or that of the checkpoint if the same call wrote it."""
     if isinstance(loss, CombinedLoss):
         require_two_classes(train.labels)
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
@@ -245,32 +267,32 @@ def _prepare(
     model = accelerator.prepare(model)
     run = _Run(module, model, *shares, loss, own, optimizer, rates, scaler, options, accelerator, seed, checkpoint, key)
     if checkpoint and checkpoint.exists():
-        run.restore()
+        run.restore(checkpoint)
     return run
 
 
 def computation(accelerator: Accelerator) -> dict:
-    """Return how a training of all layers is computed, as far as that changes what comes out: JSON types."""
+    """Return how a training of all layers is computed, as far as this changes its result, as JSON types."""
     return {"precision": accelerator.mixed_precision, "batch_norm_shares": batch_norm_shares(accelerator)}
 
 
 def batch_norm_shares(accelerator: Accelerator) -> int:
-    """Return into how many parts every batch falls for batch norm: one where processes share their statistics."""
+    """Return into how many parts a batch is divided for batch norm: one where processes share its statistics."""
     return 1 if accelerator.device.type == "cuda" else accelerator.num_processes
 
 
 def _require_shares(train: ImageBatches, loss: Loss) -> None:
-    """Raise where processes can't share batches."""
+    """Raise a `CifakeError` if the processes can't share batches."""
     if min(train.sizes()) < 2 * train.processes:
         raise CifakeError(
             f"There is a batch of {min(train.sizes())} images for {train.processes} processes. Expected at least two "
-            "images for each, since batch norm can't train on a single one: start fewer processes."
+            "images for each process, since batch norm can't train on a single image. Start fewer processes."
         )
     if isinstance(loss, nn.Module):
         raise CifakeError(
             f"{type(loss).__name__} compares the images of a whole batch and has parameters of its own, but "
             f"{train.processes} processes hold a share of each batch. Train on cached features (FeatureBatches), "
-            "which are not shared out, or in one process."
+            "which every process gets in full, or start a single process."
         )
 
 
@@ -283,14 +305,14 @@ def _loss(loss: Loss, model: nn.Module, inputs: torch.Tensor, labels: torch.Tens
 
 @dataclass
 class _Run:
-    """What `fit` works with, and all that moves while it does."""
+    """The state of a training: what `fit` works with, and everything that changes meanwhile."""
 
     module: nn.Module
     model: nn.Module  # the module as accelerate has prepared it
-    train: ImageBatches  # of these and the next, this process's share
-    val: ImageBatches
+    train: ImageBatches  # as this process shares them
+    val: ImageBatches  # likewise
     loss: Loss
-    own: nn.Module  # the loss where it has parameters, else an empty module
+    own: nn.Module  # the loss if it has parameters, else an empty module
     optimizer: Optimizer
     rates: lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
@@ -298,23 +320,24 @@ class _Run:
     accelerator: Accelerator
     seed: int
     checkpoint: Path | None
-    key: str  # fingerprint of all that the outcome depends on
+    key: str  # fingerprint of everything that the result depends on
     history: History = field(default_factory=History)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def keep(self, state: dict[str, torch.Tensor]) -> None:
-        """Take a copy of these weights as the best ones."""
+        """Copy these weights as the best ones."""
         for name, value in state.items():
             if name in self.best:
                 self.best[name].copy_(value)
             else:
                 self.best[name] = value.clone()
 
-    def save(self) -> None:
+    def save(self, path: Path) -> None:
+        """Write the state in place of the file ``path``."""
         optimizer = self.optimizer.state_dict()
         moments = {f"{row}/{name}": value for row, state in optimizer["state"].items() for name, value in state.items()}
         checkpoints.save(
-            self.checkpoint,
+            path,
             {
                 "module": self.module.state_dict(),
                 "best": self.best,
@@ -330,9 +353,9 @@ class _Run:
             },
         )
 
-    def restore(self) -> None:
-        """Take up what `save` wrote, if the same call wrote it."""
-        tensors, state = checkpoints.load(self.checkpoint)
+    def restore(self, path: Path) -> None:
+        """Restore the state that `save` wrote, if the same call of `fit` wrote it."""
+        tensors, state = checkpoints.load(path)
         if state["key"] != self.key:
             return
         self.module.load_state_dict(tensors["module"])
@@ -344,10 +367,10 @@ class _Run:
         for name, value in tensors["optimizer"].items():
             row, name = name.split("/")
             like = parameters[int(row)]
-            if value.shape == like.shape:  # in the parameter's own memory layout, on which the fused step relies
+            if value.shape == like.shape:  # the fused step relies on the memory layout of the parameter
                 value = torch.empty_like(like, dtype=value.dtype).copy_(value)
             else:
-                value = value.clone()  # not mapped from the file, which is written anew while this one is in use
+                value = value.clone()  # else it would stay mapped from the file, which is replaced during the training
             moments.setdefault(int(row), {})[name] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
         self.rates.load_state_dict(state["schedule"])
@@ -356,9 +379,10 @@ class _Run:
 
 
 def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
-    """Return the fingerprint of all that the outcome of a call depends on."""
+    """Return the fingerprint of everything that the result of a call depends on."""
     own = loss.state_dict() if isinstance(loss, nn.Module) else {}
-    named = [type(loss).__name__, loss.options()] if isinstance(loss, nn.Module) else loss.__name__
+    options = getattr(loss, "options", None)  # which a function does not have
+    named = [type(loss).__name__, options()] if options else loss.__name__
     parts = [settings, str(module), named, module.state_dict(), own]
     for batches in (train, val):
         parts += [type(batches).__name__, batches.batch_size, batches.stratified, batches.inputs, batches.labels]
@@ -368,17 +392,20 @@ def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val
 def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
     """Return the sums of the loss and its terms over the images of an epoch: float64 (T,), the same in every process.
 
-    The CPU adds them up: an Apple GPU has no float64.
+    The CPU adds the steps up, since an Apple GPU has no float64.
     """
     values = torch.stack([losses for losses, *_ in steps]).cpu().numpy().astype(np.float64)
-    sums = sum(row * count for row, (_, count, _) in zip(values, steps, strict=True))
+    sums = np.zeros(values.shape[1])
+    for row, (_, count, _) in zip(values, steps, strict=True):
+        sums += row * count
     if train.processes == 1:
         return sums
-    return accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum").cpu().numpy()
+    reduced = accelerator.reduce(torch.from_numpy(sums).to(accelerator.device), "sum")
+    return cast(torch.Tensor, reduced).cpu().numpy()
 
 
 def _require_finite(run: _Run, epoch: int, steps: list[tuple]) -> None:
-    """Look at the losses of the last steps, one wait for the device; raise at the first that is not a number."""
+    """Check the losses of the last steps; raise a `CifakeError` for the first that is not finite."""
     first = max(0, len(steps) - CHECK_EVERY)
     losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
@@ -390,21 +417,21 @@ def _raise_not_finite(run: _Run, epoch: int, steps: list[tuple], step: int, foun
     kept = f"The last good checkpoint, of epoch {epoch}, is {run.checkpoint}." if run.checkpoint and epoch else ""
     raise CifakeError(
         f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
-        f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would come here "
-        "again: lower learning_rate, or limit the gradient with max_norm."
+        f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would fail "
+        "again. Lower learning_rate, or limit the gradient with max_norm."
     )
 
 
 @torch.inference_mode()
 def predict_logits(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> torch.Tensor:
-    """Return logits (N, C), float32, of every image (or its mirror image) in order, in eval mode.
+    """Return the logits of every image in order, or of every mirror image: float32 (N, C). The module is in eval mode.
 
-    `ImageBatches.shared` batches are computed by all processes together; each gets the logits of every image.
+    With batches from `ImageBatches.shared` the processes share the work, and each gets the logits of every image.
     """
     module.eval()
     return batches.gather(torch.cat([module(inputs).float() for inputs, _ in batches.in_order(mirrored)]))
 
 
 def predict(module: nn.Module, batches: ImageBatches, *, mirrored: bool = False) -> np.ndarray:
-    """Return P(FAKE) of every image (or its mirror image) in order: float32, shape (N,)."""
+    """Return P(FAKE) of every image in order, or of every mirror image: float32 (N,). See `predict_logits`."""
     return predict_logits(module, batches, mirrored=mirrored).softmax(1)[:, 1].cpu().numpy()

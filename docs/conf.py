@@ -33,7 +33,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True  # else a default that is a path would show where the site was built
 autodoc_typehints = "none"  # the signature has no types, the docstring says more than they do
 napoleon_google_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # else "a, b : int" would be one attribute
 napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"

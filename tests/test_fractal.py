@@ -412,3 +412,16 @@ def test_maps_that_repeat_themselves_leave_outputs_and_gradients_finite():
     found.sum().backward()
     assert found.isfinite().all() and values.grad.isfinite().all()
     assert found[1, 3:].tolist() == [3, 3, 2]
+
+
+def test_occupied_share_counts_pixels_above_the_threshold_and_forgets_where_they_are():
+    maps = torch.rand(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    layer = fractal.OccupiedShare(2, hard=True).fit([maps])
+    above = (maps > layer.threshold[:, None, None]).float().mean((2, 3))
+    assert torch.equal(layer(maps), above) and 0.3 < above.min() and above.max() < 0.7
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
+    elsewhere = maps.flatten(2)[:, :, order].view_as(maps)
+    assert torch.allclose(layer(elsewhere), above)
+    sorted_maps = maps.flatten(2).sort(2).values.view_as(maps)  # the same pixels, gathered at one side
+    dimension = fractal.FractalDimension(2, hard=True).fit([maps])
+    assert not torch.allclose(dimension(sorted_maps), dimension(maps), atol=0.05)

@@ -2,9 +2,9 @@
 
     CIFAKE_DATA=FOLDER python tools/make_backbone.py
 
-trains on the train split with bfloat16 autocast (about an hour on two cores), goes on from its last epoch when it was
-stopped, and writes ``cifake_utils/assets/backbone_cifar10_int8.safetensors``. The test images are scored once, at
-the end, before and after quantisation.
+trains on the train split with bfloat16 autocast, which takes about an hour on two cores, and writes
+``cifake_utils/assets/backbone_cifar10_int8.safetensors``. If it is stopped, it goes on from its last epoch at the next
+start. The test images are scored only at the end, before and after quantisation.
 """
 
 import time

@@ -7,15 +7,16 @@ There is no photograph in it, so that nobody else has rights in it.
 """
 
 import io
+from pathlib import Path
 
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from cifake_utils import profiles
 from cifake_utils.lessons import fractal_widgets
 from cifake_utils.support.files import replacing
 
-TARGET = profiles.PROJECT / "docs" / "box_counting.gif"
+PROJECT = Path(__file__).resolve().parent.parent
+TARGET = PROJECT / "docs" / "box_counting.gif"
 SETS = ("Koch", "Sierpinski triangle")
 SIZES = (48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # pixels
 COLOURS = 32
@@ -38,7 +39,7 @@ def main() -> None:
     TARGET.parent.mkdir(exist_ok=True)
     with replacing(TARGET) as partial:
         frames[0].save(partial, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    print(f"{TARGET.relative_to(profiles.PROJECT)}: {len(frames)} frames, {TARGET.stat().st_size:,} bytes")
+    print(f"{TARGET.relative_to(PROJECT)}: {len(frames)} frames, {TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     CIFAKE_DATA=FOLDER python tools/make_gan_samples.py
 
-writes ``cifake_utils/assets/gan_samples.npz``; about ten minutes on two cores. The network is that of Radford, Metz &
-Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, ICLR 2016,
-at 32×32. No detector has any part in this: neither in the training nor in the choice of samples, which are the first
-500 drawn.
+writes ``cifake_utils/assets/gan_samples.npz``, which takes about ten minutes on two cores. The network
+is that of Radford, Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative
+Adversarial Networks*, ICLR 2016, for 32×32 pixels. No detector takes part in the training or in the choice of the
+images, which are the first 500 drawn.
 """
 
 import numpy as np
@@ -56,7 +56,7 @@ def main() -> None:
         network: torch.optim.Adam(network.parameters(), RATE, betas=BETAS, fused=True) for network in (makes, judges)
     }
 
-    def step(network: nn.Module, loss: torch.Tensor) -> None:
+    def step(network: nn.Sequential, loss: torch.Tensor) -> None:
         optimizers[network].zero_grad()
         loss.backward()
         optimizers[network].step()

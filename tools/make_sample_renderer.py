@@ -2,7 +2,7 @@
 
     CIFAKE_DATA=FOLDER python tools/make_sample_renderer.py
 
-writes ``cifake_utils/assets/sample_renderer.safetensors``; a few minutes on two cores.
+writes ``cifake_utils/assets/sample_renderer.safetensors``, which takes a few minutes on two cores.
 """
 
 import torch

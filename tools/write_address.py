@@ -125,7 +125,7 @@ def with_cell(notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> n
     if older and (older.source, older.metadata) == (cell.source, cell.metadata):
         cell = older
     others = [found for found in notebook.cells if found.get("id") != CELL]
-    return nbformat.from_dict({**notebook, "cells": [*others[:1], cell, *others[1:]]})
+    return nbformat.NotebookNode({**notebook, "cells": [*others[:1], cell, *others[1:]]})
 
 
 def buttons(address: str, titles: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Which of several detectors is better, and on which images: from P(FAKE) and labels of the same images."""
+"""Compare detectors by P(FAKE) of the same images: which is better, and on which images."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,7 +21,7 @@ TEST_IMAGES = records.REFERENCE / "test_images.npz"
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of CIFAKE's 20,000 test images besides their label, rows in the order of the sorted names.
+    """What is known about CIFAKE's 20,000 test images besides their labels. Rows are in the order of the sorted names.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class ImageFacts:
         uint8 (N,), object class 0 to 9.
     class_names : list of str
     duplicate : np.ndarray
-        bool (N,): equals, pixel by pixel, an image of the training or validation split.
+        bool (N,); whether an image of the training or validation split has the same pixels.
     """
 
     classes: np.ndarray
@@ -38,7 +38,7 @@ class ImageFacts:
 
 
 def save_image_facts(cifake: Cifake, path: Path = TEST_IMAGES) -> None:
-    """Write `ImageFacts` of a data set; the file for all of CIFAKE ships with the project."""
+    """Write the `ImageFacts` of a data set. The file for all of CIFAKE ships with the project."""
     verified.save_arrays(
         path,
         classes=cifake.test.classes.numpy().astype(np.uint8),
@@ -55,17 +55,18 @@ def image_facts(path: Path = TEST_IMAGES) -> ImageFacts:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two detectors on the same images.
+    """The comparison of two detectors on the same images.
 
     Attributes
     ----------
     first, second : str
     only_first, only_second : int
-        Images that only the one or only the other gets right.
+        Number of images that only the first or only the second labels correctly.
     difference, low, high : float
-        Accuracy of the first minus that of the second, and its 95 % interval (of a mean of paired differences).
+        Accuracy of the first minus accuracy of the second, and its 95 % interval (from the paired differences).
     p, p_holm : float
-        Exact McNemar test that both are as accurate; and after Holm's correction for all pairs compared.
+        p-value of the exact McNemar test that both are equally accurate, without and with Holm's correction for all
+        pairs that are compared.
     """
 
     first: str
@@ -80,7 +81,7 @@ class PairedTest:
 
 
 def correct(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Return which images a detector gets right: bool (N,), from P(FAKE) and labels (N,)."""
+    """Return which images a detector labels correctly, from P(FAKE) (N,) and labels (N,): bool (N,)."""
     return (np.asarray(probabilities) > threshold) == (np.asarray(labels) == 1)
 
 
@@ -90,20 +91,20 @@ def paired_tests(right: dict[str, np.ndarray]) -> list[PairedTest]:
     Parameters
     ----------
     right : dict of str to np.ndarray
-        For each detector which images it gets right: bool (N,), the same images in the same order.
+        For each detector, which images it labels correctly: bool (N,), for the same images in the same order.
 
     Returns
     -------
     list of PairedTest
-        In the order of the pairs; McNemar, *Note on the sampling error of the difference between correlated
-        proportions*, 1947; Holm, *A simple sequentially rejective multiple test procedure*, 1979.
+        One for each pair. McNemar, *Note on the sampling error of the difference between correlated
+        proportions*, 1947. Holm, *A simple sequentially rejective multiple test procedure*, 1979.
     """
     pairs = list(combinations(right, 2))
-    p_values = [
-        float(mcnemar([[0, (right[a] & ~right[b]).sum()], [(right[b] & ~right[a]).sum(), 0]], exact=True).pvalue)
-        for a, b in pairs
-    ]
-    corrected = multipletests(p_values, method="holm")[1] if pairs else []
+    p_values = []
+    for a, b in pairs:
+        disagreements = [[0, (right[a] & ~right[b]).sum()], [(right[b] & ~right[a]).sum(), 0]]
+        p_values.append(float(mcnemar(disagreements, exact=True).pvalue))  # pyright: ignore[reportAttributeAccessIssue]
+    corrected = np.asarray(multipletests(p_values, method="holm")[1]) if pairs else []
     tests = []
     for (a, b), p, p_holm in zip(pairs, p_values, corrected, strict=True):
         differences = right[a].astype(float) - right[b].astype(float)

@@ -1,7 +1,8 @@
-"""How much the fractal dimension of images, and of feature maps, differs between photographs and rendered images."""
+"""Measure how much the fractal dimensions of images and of feature maps differ between REAL and FAKE."""
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.lessons.exploration import probe_accuracy
 from cifake_utils.weights import Weights
 
-STAGES = ("stem", "layer1")  # deeper maps are too small: under 8×8 pixels there are fewer than three box sizes
+STAGES = ("stem", "layer1")  # deeper maps are smaller than 8×8 pixels and have fewer than three box sizes
 BATCH_SIZE = 500
 
 
@@ -29,8 +30,8 @@ def brighter_half_dimension(surfaces: torch.Tensor) -> torch.Tensor:
     return fractal.FractalDimension(1, hard=True)(excess[:, None])[:, 0]
 
 
-# What is measured of a grey image (N, H, W): one number each, (N,).
-ESTIMATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+# Each takes grey images (N, H, W) and returns one number for each image, (N,).
+ESTIMATORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "box counting, brighter half": brighter_half_dimension,
     "differential box counting": fractal.differential_box_counting_dimension,
     "variogram": fractal.variogram_dimension,
@@ -38,23 +39,23 @@ ESTIMATORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def effect_sizes(values: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
-    """Return the standardised mean difference FAKE − REAL of each column, Cohen's d, with its 95 % interval.
+    """Return Cohen's d of each column, the standardised mean difference FAKE − REAL, with its 95 % interval.
 
-    d is the difference of the means in units of the standard deviation within a label (root mean of both variances;
-    Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988). The interval is Welch's for the
-    difference, in the same units. A column that never varies has d = 0.
+    d is the difference of the means in units of the standard deviation within a label, which is the root of the mean of
+    both variances (Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988). The interval is Welch's for
+    the difference, in the same units. A column that never varies has d = 0.
 
     Parameters
     ----------
     values : np.ndarray
         Shape (N, D).
     labels : np.ndarray
-        Shape (N,), REAL and FAKE, at least two of each.
+        Shape (N,), with at least two REAL and two FAKE.
 
     Returns
     -------
     dict
-        ``d``, ``low``, ``high``: D numbers each.
+        ``d``, ``low`` and ``high``, each a list of D numbers.
     """
     real, fake = values[labels == REAL].astype(float), values[labels == FAKE].astype(float)
     spread = np.sqrt((real.var(0, ddof=1) + fake.var(0, ddof=1)) / 2)
@@ -70,7 +71,7 @@ def effect_sizes(values: np.ndarray, labels: np.ndarray) -> dict[str, list[float
 
 
 def of_images(cifake: Cifake) -> dict:
-    """Return what `ESTIMATORS` give on the training images, and what a linear rule on these numbers gets right."""
+    """Return statistics of `ESTIMATORS` on the training images, and the accuracy of a linear classifier on them."""
     values = {split: _estimates(cifake.splits[split].images) for split in ("train", "val")}
     labels = cifake.train.labels.numpy()
     effects = effect_sizes(values["train"].numpy(), labels)
@@ -86,20 +87,22 @@ def of_images(cifake: Cifake) -> dict:
 
 
 def _estimates(images: torch.Tensor) -> torch.Tensor:
-    """Return what `ESTIMATORS` give, side by side: (N, len(ESTIMATORS))."""
+    """Return the results of `ESTIMATORS` as columns: (N, len(ESTIMATORS))."""
     parts = [grey(part) for part in images.split(BATCH_SIZE)]
     return torch.stack([torch.cat([estimator(part) for part in parts]) for estimator in ESTIMATORS.values()], 1)
 
 
 def of_maps(cifake: Cifake, backbone: models.Backbone, accelerator: Accelerator) -> dict:
-    """Return, for every channel of `STAGES`, the effect size of its dimension, and of its plain mean beside it.
+    """Return, for every channel of `STAGES`, the effect sizes of its dimension and of its plain mean.
 
-    The best channel is chosen on training images; its AUROC is that on validation images.
+    The best channel is chosen on training images. Its AUROC is measured on validation images.
     """
     result = {stage: {} for stage in STAGES}
     for stage, name in product(STAGES, ("dimension", "mean")):
         cached = features.cached(backbone, cifake, [f"{stage}_{name}"], accelerator)
-        train, val = (cached[split][:, 0].float().numpy() for split in ("train", "val"))  # as they are, not mirrored
+        train, val = (
+            cached[split][:, 0].float().numpy() for split in ("train", "val")
+        )  # the images, not their mirror images
         effects = effect_sizes(train, cifake.train.labels.numpy())
         best = int(np.abs(effects["d"]).argmax())
         auroc = roc_auc_score(cifake.val.labels.numpy(), np.sign(effects["d"][best]) * val[:, best])
@@ -108,13 +111,13 @@ def of_maps(cifake: Cifake, backbone: models.Backbone, accelerator: Accelerator)
 
 
 def facts(cifake: Cifake, start: Weights, accelerator: Accelerator) -> dict:
-    """Return all that lesson 02 measures on images and maps, as JSON types: the same for the sample and for CIFAKE.
+    """Return everything that lesson 02 measures on images and maps, as JSON types, for the sample or for CIFAKE.
 
     Parameters
     ----------
     cifake : Cifake
     start : Weights
-        Of the backbone whose maps are measured.
+        The weights of the backbone whose maps are measured.
     accelerator : accelerate.Accelerator
         Device and precision.
     """

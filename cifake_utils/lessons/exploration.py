@@ -1,4 +1,4 @@
-"""What can be read off the images before any network: colour, spectrum, compression, duplicates."""
+"""Explore images without a network: colour, spectrum, compression, duplicates."""
 
 from collections import Counter
 
@@ -21,10 +21,10 @@ def mean_colours(images: torch.Tensor) -> torch.Tensor:
 
 
 def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
-    """Return how much power each image has at each spatial frequency.
+    """Return the power of each image at each spatial frequency.
 
-    The grey image (mean of the channels, 0 to 1, mean removed, Hann window) is Fourier transformed; ``|F|²`` is
-    averaged over rings of equal distance from zero frequency.
+    The grey image is the mean of the channels, from 0 to 1. Its mean is removed, a Hann window is applied, and it is
+    Fourier transformed. ``|F|²`` is averaged over rings around the frequency zero.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        float32, shape (N, S // 2): log10 of the mean power at 1 … S // 2 cycles an image.
+        float32, shape (N, S // 2): log10 of the mean power at 1 … S // 2 cycles per image.
     """
     size = images.shape[-1]
     grey = images.float().mean(1) / 255
@@ -54,7 +54,7 @@ def mean_and_interval(values: torch.Tensor) -> tuple[list[float], list[float]]:
 
 
 def exact_duplicates(found_in: list[ImageSet], images: ImageSet) -> np.ndarray:
-    """Return a bool array (N,): which of ``images`` occur, pixel by pixel, in any of the sets ``found_in``."""
+    """Return which of ``images`` have the same pixels as an image of one of the sets ``found_in``: bool (N,)."""
     known = {pixels.tobytes() for part in found_in for pixels in part.images.numpy()}
     return np.array([pixels.tobytes() in known for pixels in images.images.numpy()])
 
@@ -64,7 +64,7 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
     counts = {label: Counter() for label in LABELS}
     for entry in entries:
         with open_image(entry.content) as image:
-            if image.format != "JPEG":
+            if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.format != "JPEG":
                 setting = image.format
             else:
                 subsampling = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(JpegImagePlugin.get_sampling(image), "other")
@@ -75,13 +75,13 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
 
 
 def probe_accuracy(train: torch.Tensor, val: torch.Tensor, cifake: Cifake) -> float:
-    """Return the validation accuracy of a logistic regression on a few numbers an image, (N, D) for each split."""
+    """Return the validation accuracy of a logistic regression on a few numbers of each image: (N, D) for each split."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return float(probe.fit(train.numpy(), cifake.train.labels.numpy()).score(val.numpy(), cifake.val.labels.numpy()))
 
 
 def facts(cifake: Cifake, entries: dict[str, list[Entry]]) -> dict:
-    """Return all that lesson 01 measures, as JSON types: the same numbers for the sample and for CIFAKE."""
+    """Return everything that lesson 01 measures, as JSON types, for the sample or for CIFAKE."""
     colours = {split: mean_colours(images.images) for split, images in cifake.splits.items()}
     spectra = {split: radial_power_spectrum(images.images) for split, images in cifake.splits.items()}
     measured = {"data": cifake.source, "data_hash": cifake.hash, "images": len(cifake.train) + len(cifake.val)}

@@ -1,4 +1,4 @@
-"""Interactive parts of lesson 02: behind each, a pure function from its controls' values to a figure and a sentence."""
+"""The widgets of lesson 02. Behind each is a pure function from the values of its controls to a picture and a text."""
 
 from functools import cache, partial
 
@@ -35,9 +35,9 @@ def photograph(name: str) -> np.ndarray:
 
 
 def boxes_drawn(mask: np.ndarray, size: int) -> np.ndarray:
-    """Return a picture of a set (H, W) under the boxes that hold a part of it: uint8, (H, W, 3)."""
+    """Return a picture of a set (H, W) and of the boxes that hold a part of it: uint8 (H, W, 3)."""
     height, width = mask.shape
-    boxes = block_reduce(mask, (size, size), np.max).repeat(size, 0).repeat(size, 1)[:height, :width]
+    boxes = block_reduce(mask, size, np.max).repeat(size, 0).repeat(size, 1)[:height, :width]
     picture = np.full((height, width, 3), 255, np.uint8)
     picture[boxes] = 255 * (0.5 + 0.5 * ORANGE)
     if size >= 8:
@@ -55,7 +55,7 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
     name : str
         One of `shapes.SHAPES` or `PHOTOGRAPHS`.
     threshold : float
-        Grey value, 0 to 1; the pixels of a photograph that are brighter are the set.
+        Grey value from 0 to 1. The set is made of the pixels of a photograph that are brighter.
     size : int
         Side of a box in pixels.
     """
@@ -79,7 +79,7 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
 
 
 def box_counting_explorer() -> Interactive:
-    """Return the explorer: pick a set or a photograph, a threshold, a box size."""
+    """Return the explorer, in which the reader chooses a set or a photograph, a threshold and a box size."""
     return live(
         render_boxes,
         name=ipywidgets.Dropdown(options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Koch", description="set"),
@@ -89,7 +89,7 @@ def box_counting_explorer() -> Interactive:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """Return which pixels differ from their right or lower neighbour: bool, as ``mask``, (H, W)."""
+    """Return which pixels of a mask (H, W) differ from their right or lower neighbour: bool (H, W)."""
     edge = np.zeros_like(mask)
     edge[:, :-1] |= mask[:, 1:] != mask[:, :-1]
     edge[:-1] |= mask[1:] != mask[:-1]
@@ -97,11 +97,14 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_dimension(surface: np.ndarray) -> float:
-    """Return 1 + the box-counting dimension of the contour line at the median: the surface's, if it is Brownian."""
+    """Return 1 + the box-counting dimension of the contour line at the median.
+
+    For a fractional Brownian surface this is the dimension of the surface.
+    """
     return 1 + fractal.box_counting_dimension(outline(surface > np.median(surface)))
 
 
-# What the second widget compares, on a surface (H, W).
+# The estimators that the second widget compares. Each takes a surface (H, W).
 SURFACE_ESTIMATORS = {
     "variogram": fractal.variogram_dimension,
     "contour line + 1": contour_dimension,
@@ -116,7 +119,7 @@ def brownian(hurst: float, seed: int) -> np.ndarray:
 
 
 def render_roughness(hurst: float, seed: int = 0) -> View:
-    """Return a fractional Brownian surface, a cut through it, and what three estimators say, beside the truth 3 − H."""
+    """Show a fractional Brownian surface, a cut through it, and three estimates beside the true dimension 3 − H."""
     surface = brownian(hurst, seed)
     figure = Figure((9, 3))
     edges = {"left": 0.01, "right": 0.98, "bottom": 0.1, "top": 0.9}
@@ -137,7 +140,7 @@ def render_roughness(hurst: float, seed: int = 0) -> View:
 
 def which_is_rougher() -> Interactive:
     """Return the roughness widget: a slider for the Hurst exponent H."""
-    for hurst in HURST:  # drawing a surface takes too long for a slider; looking it up does not
+    for hurst in HURST:  # drawn in advance, since drawing takes too long for a slider
         brownian(hurst, 0)
     return live(
         partial(render_roughness, seed=0),
@@ -146,7 +149,7 @@ def which_is_rougher() -> Interactive:
 
 
 def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> View:
-    """Return a REAL image above a FAKE one, one channel's map of each, and the set that the threshold makes of it.
+    """Show a REAL image above a FAKE one, the map of one channel for each, and the set of its pixels above a threshold.
 
     Parameters
     ----------
@@ -167,7 +170,9 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
         row[1].imshow(maps[label].numpy(), cmap="cividis", vmin=-limit, vmax=limit)
         row[2].imshow(mask, cmap="Greys", vmin=0, vmax=1.3)
         counts = fractal.box_counts(mask, fractal.default_sizes(*mask.shape))
-        dimension = fractal.box_counting_dimension(mask) if mask.any() else 0.0  # as the layer says of an empty map
+        dimension = (
+            fractal.box_counting_dimension(mask) if mask.any() else 0.0
+        )  # the value of the layer for an empty map
         row[2].set_title(f"dimension {dimension:.2f}", fontsize=10)
         row[0].set_title(LABELS[label], color=COLOURS[LABELS[label]], fontsize=10)
         for panel in row:
@@ -177,16 +182,16 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
 
 
 def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDimension], cifake: Cifake) -> Interactive:
-    """Return the map widget: pick an object class, a stage, a channel and a threshold; REAL and FAKE side by side.
+    """Return the map widget, in which the reader chooses an object class, a stage, a channel and a threshold.
 
     Parameters
     ----------
     backbone : Backbone
         In eval mode.
     layers : dict of str to FractalDimension
-        For every stage to choose from, fitted on training maps: `effects.fitted_layers`.
+        For every stage to choose from, a layer that was fitted on training maps.
     cifake : Cifake
-        Of its test images, the first REAL and FAKE one of each object class are shown.
+        The first REAL and the first FAKE test image of each object class are shown.
     """
     test = cifake.test
     first = {
@@ -202,7 +207,7 @@ def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDime
         return render_map(test.images[first[image]], shown, threshold)
 
     stage = ipywidgets.Dropdown(options=list(layers), description="stage")
-    channel = ipywidgets.IntSlider(0, min=0, max=len(layers[stage.value].threshold) - 1, description="channel")
+    channel = ipywidgets.IntSlider(0, min=0, max=len(next(iter(layers.values())).threshold) - 1, description="channel")
     stage.observe(lambda change: setattr(channel, "max", len(layers[change["new"]].threshold) - 1), "value")
     return live(
         render,

@@ -1,4 +1,4 @@
-"""The line with links to the lesson before and the one after. The lessons' file names give the order."""
+"""Write the line with links to the previous and the next lesson. The file names of the lessons give the order."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ LINE = re.compile(r"^(?:Previous|Next): \[.*(?:\n\[.*)?$", re.MULTILINE)  # it m
 
 
 def title(path: Path) -> str:
-    """Return what links call a lesson: the number in its file name, and its heading up to a colon.
+    """Return the text of links to a lesson: the number in its file name, and its heading up to a colon.
 
     The heading is the first line of the first cell of text.
     """
@@ -32,12 +32,12 @@ def line(path: Path) -> str:
 
 
 def linked(text: str, links: str) -> str:
-    """Return a cell's text with its line of links replaced, or with one added at its end where it has none."""
+    """Return the text of a cell with its line of links replaced, or added at the end if there is none."""
     return LINE.sub(lambda _: links, text) if LINE.search(text) else f"{text}\n\n{links}"
 
 
 def write(folder: Path) -> None:
-    """Bring the links in the first and the last cell of text of every lesson in a folder up to date."""
+    """Update the links in the first and the last text cell of every lesson in a folder."""
     for path in sorted(folder.glob("*.ipynb")):
         notebook, links = nbformat.read(path, as_version=4), line(path)
         texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]

@@ -1,7 +1,8 @@
-"""Figures of the lessons. REAL is a blue circle, FAKE an orange triangle, in every one of them."""
+"""Figures of the lessons. In all of them REAL is blue with circles, and FAKE is orange with triangles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +29,7 @@ _SERIES = "osD^vPX"  # markers of several detectors in one panel
 
 
 def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
-    """Show ``columns`` images a label for every object class: REAL in the left half, FAKE in the right."""
+    """Show ``columns`` images of each label for every object class: REAL in the left half, FAKE in the right half."""
     figure, axes = plt.subplots(len(class_names), 2 * columns, figsize=(columns * 1.1, len(class_names) * 0.6))
     for klass, name in enumerate(class_names):
         for label in range(2):
@@ -156,10 +157,10 @@ def stages(maps: dict[str, torch.Tensor], blocks: dict[str, int]) -> Figure:
     return figure
 
 
-# How `architecture` fills a part, and what that says of it.
-_LEARNS = {"facecolor": (*_ORANGE, 0.35), "label": "learns"}
-_FROZEN = {"facecolor": (*_BLUE, 0.25), "linestyle": ":", "linewidth": 2, "label": "frozen"}
-_FIXED = {"facecolor": "white", "label": "nothing to learn"}
+# How `architecture` fills a box, and what the fill means.
+_LEARNS: dict[str, Any] = {"facecolor": (*_ORANGE, 0.35), "label": "learns"}
+_FROZEN: dict[str, Any] = {"facecolor": (*_BLUE, 0.25), "linestyle": ":", "linewidth": 2, "label": "frozen"}
+_FIXED: dict[str, Any] = {"facecolor": "white", "label": "nothing to learn"}
 _STARTS = {
     "random": ["random\nvalues"],
     "pretrained": ["pre-trained\nweights"],
@@ -175,14 +176,14 @@ _PARTS = {
 def architecture(name: str) -> Figure:
     """Draw what an experiment is made of, from image to loss, after figure 1 of *From Real to Rendered*.
 
-    All of it is read from the experiment's declaration: where the backbone starts, what learns and what is frozen,
-    which maps are measured and how, the layers of the head, the loss. Numbers count the channels or features that
-    leave a box. A layer of a kind that the figure has no word for is called by its class.
+    Everything is read from the declaration of the experiment: the start of the backbone, what learns and what is
+    frozen, the measured maps and their measures, the layers of the head, and the loss. A number in a box counts the
+    channels or features that leave it. Layers of unknown kinds are called by their class.
 
     Parameters
     ----------
     name : str
-        A key of `catalogue.EXPERIMENTS`; another one is a `CifakeError` that lists them.
+        A key of `catalogue.EXPERIMENTS`; for any other name a `CifakeError` lists them.
     """
     experiment = catalogue.get(name)
     stages = {statistic: models.STATISTICS[statistic].stage for statistic in experiment.statistics}
@@ -301,8 +302,8 @@ def _losses(axes: Axes, history: dict) -> None:
 
 
 def _mark(axes: Axes, history: dict) -> None:
-    """Draw a dotted line at the epoch with the lowest validation loss, whose weights are kept; whole epochs below."""
-    axes.axvline(np.argmin(history["val_loss"]) + 1, color="0.6", linestyle=":")
+    """Draw a dotted line at the epoch with the lowest validation loss, whose weights are kept. Label whole epochs."""
+    axes.axvline(int(np.argmin(history["val_loss"])) + 1, color="0.6", linestyle=":")
     axes.set_xlim(0.5, len(history["val_loss"]) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
@@ -346,7 +347,7 @@ def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figur
 
 
 def comparison(
-    runs: dict[str, Sequence[Record]],
+    runs: Mapping[str, Sequence[Record]],
     title: str = "",
     paper: dict[str, float] | None = None,
     reference: dict[str, float] | None = None,
@@ -501,10 +502,10 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") ->
     return figure
 
 
-def overview(cifake: Cifake, reference: Record, paper: float) -> Figure:
-    """Draw the README's picture: tiles of both labels, and a reference result with its interval beside the paper's."""
+def overview(cifake: Cifake, reference: Record, paper: float | None) -> Figure:
+    """Draw the picture of docs/results.md: tiles of both labels, and a reference result beside the paper's accuracy."""
     figure = plt.figure(figsize=(9.5, 2.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(2.3, 1))
+    left, right = cast(np.ndarray, figure.subfigures(1, 2, width_ratios=(2.3, 1)))
     for half, label in zip(left.subfigures(1, 2), LABELS, strict=True):
         half.suptitle(f"{label} (embedded sample)", color=COLOURS[label], fontsize=11)
         tiles = cifake.train.images[cifake.train.labels == LABELS.index(label)][:: len(cifake.train) // 2 // 18]

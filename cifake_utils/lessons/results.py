@@ -1,4 +1,4 @@
-"""Runs as tables: the reference runs beside the paper's numbers, and the reader's own beside both."""
+"""Tables of runs: reference runs beside the numbers of the paper, and the reader's own runs beside both."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,31 +12,34 @@ from cifake_utils.lessons.tables import Table
 from cifake_utils.support.files import replacing
 
 SCORES = ["accuracy", "f1_fake", "auroc", "ece"]
-HEADINGS = {"f1_fake": "F1 (FAKE)", "auroc": "AUROC", "ece": "ECE"}  # of the columns whose names are no words
+HEADINGS = {"f1_fake": "F1 (FAKE)", "auroc": "AUROC", "ece": "ECE"}  # headings of columns whose names are no words
 
 
 def table() -> str:
-    """Return every experiment that has reference runs as a row of a Markdown table: the README's.
+    """Return the table of docs/results.md as Markdown: one row for every experiment with reference runs.
 
-    Test images; the mean over the seeds of accuracy with its 95 % Wilson interval, F1 of FAKE, AUROC, ECE.
+    The columns are means over the seeds, on test images: the accuracy with its 95 % Wilson interval, F1 of FAKE, AUROC
+    and ECE.
     """
     frame = reference_scores(list(EXPERIMENTS)).dropna(subset="accuracy")
     frame["experiment"] = [f"`{name}`, {EXPERIMENTS[name].about}" for name in frame["experiment"]]
-    frame["here: accuracy (95 % interval)"] = [f"{row.accuracy:.4f} ({row.interval})" for row in frame.itertuples()]
+    frame["here: accuracy (95 % interval)"] = [
+        f"{accuracy:.4f} ({interval})" for accuracy, interval in zip(frame["accuracy"], frame["interval"], strict=True)
+    ]
     columns = ["experiment", "paper", "here: accuracy (95 % interval)", "seeds", *SCORES[1:]]
-    return Table(frame[columns].rename(columns=HEADINGS), formats={"seeds": ".0f"}).markdown()
+    return Table(frame.loc[:, columns].rename(columns=HEADINGS), formats={"seeds": ".0f"}).markdown()
 
 
 def reference(names: Sequence[str]) -> Table:
-    """Return what the named experiments score on all of CIFAKE, for a lesson: the numbers of `table`.
+    """Return the scores of the named experiments on all of CIFAKE, for a lesson. The numbers are those of `table`.
 
-    The caption says how to make the reference runs of those that have none.
+    For experiments without reference runs, the caption says how to make them.
     """
     frame = reference_scores(names)
     caption = "All of CIFAKE, 20,000 test images, means over the seeds"
     for name in frame["experiment"][frame["accuracy"].isna()]:
         caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
-    frame = frame[["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
+    frame = frame.loc[:, ["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
     return Table(
         frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),
         caption,
@@ -45,7 +48,7 @@ def reference(names: Sequence[str]) -> Table:
 
 
 def reference_scores(names: Sequence[str]) -> pd.DataFrame:
-    """Return the means of the scores of the reference runs on test images, a row for every named experiment.
+    """Return the mean scores of the reference runs on test images, one row for every named experiment.
 
     Columns: ``experiment``; ``paper``, the accuracy in the paper; `SCORES`; ``interval``, the 95 % Wilson interval of
     the accuracy, as text; ``seeds``, the number of runs. What has not been measured is missing (NaN).
@@ -61,10 +64,10 @@ def reference_scores(names: Sequence[str]) -> pd.DataFrame:
 
 
 def own(runs: Sequence[records.Record]) -> Table:
-    """Return a reader's own runs of one profile, with a caption that says on which data.
+    """Return the table of a reader's own runs in one profile. The caption names the data.
 
-    Test images: accuracy with its 95 % Wilson interval, F1 of FAKE, AUROC; beside them, where the data are CIFAKE, the
-    mean accuracy of the reference runs and the paper's.
+    The columns are the accuracy on test images with its 95 % Wilson interval, F1 of FAKE and AUROC. If the data are
+    CIFAKE, there are also the mean accuracy of the reference runs and the accuracy in the paper.
     """
     if not runs:
         return Table([], "There is no finished run yet.")
@@ -72,11 +75,11 @@ def own(runs: Sequence[records.Record]) -> Table:
     frame["95 % interval"] = _intervals(frame)
     columns = ["run", "accuracy", "95 % interval", "f1_fake", "auroc"]
     columns += ["reference", "paper"] if runs[0].data == "CIFAKE" else []
-    return Table(frame[columns].rename(columns=HEADINGS), title(runs[0]))
+    return Table(frame.loc[:, columns].rename(columns=HEADINGS), title(runs[0]))
 
 
 def title(run: records.Record) -> str:
-    """Return which images the numbers of a reader's run are of."""
+    """Return a title that names the images on which a reader's run was scored."""
     return f"{data_sets.get(run.data).title}, {len(run.labels['test']):,} test images, profile {run.profile}"
 
 
@@ -87,9 +90,9 @@ def write_csv(runs: Sequence[records.Record], path: Path) -> None:
 
 
 def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the accuracies of reference runs (means over their seeds) and of the paper, for these runs' experiments.
+    """Return the accuracies of the reference runs (means over seeds) and of the paper for the experiments of runs.
 
-    Both are empty where the data are not CIFAKE: those numbers are about CIFAKE alone.
+    Both are empty if the data are not CIFAKE, because those numbers are about CIFAKE only.
     """
     names = dict.fromkeys(run.experiment for run in runs if run.data == "CIFAKE")
     measured = {name: records.references(name) for name in names}
@@ -98,7 +101,7 @@ def beside(runs: Sequence[records.Record]) -> tuple[dict[str, float], dict[str, 
 
 
 def own_scores(runs: Sequence[records.Record]) -> pd.DataFrame:
-    """Return a reader's own runs, a row each, in the order of `EXPERIMENTS`: the numbers, and what they were made from.
+    """Return the scores and origins of a reader's own runs, one row for each, in the order of `EXPERIMENTS`.
 
     Columns: ``run``, ``profile``, ``data``, ``data_hash``, ``weights``; ``test_images``, their number; `SCORES` of the
     test images, with ``low`` and ``high``, the 95 % Wilson interval of the accuracy; ``seconds``; ``reference`` and
@@ -132,4 +135,7 @@ def _scores(runs: list[records.Record]) -> dict[str, float]:
 
 def _intervals(frame: pd.DataFrame) -> list[str | None]:
     """Return the accuracy's interval as text, by row."""
-    return [None if np.isnan(row.low) else f"{row.low:.4f} to {row.high:.4f}" for row in frame.itertuples()]
+    return [
+        None if np.isnan(low) else f"{low:.4f} to {high:.4f}"
+        for low, high in zip(frame["low"], frame["high"], strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""How detectors hold on images they were not trained for: changed on their way, or from another generator.
+"""Measure detectors on images they were not trained for: corrupted ones, and those of another generator.
 
 The corruptions are in the spirit of Hendrycks & Dietterich, *Benchmarking Neural Network Robustness to Common
 Corruptions and Perturbations*, ICLR 2019, for 32×32 pixels. Nothing is trained, tuned or chosen on such images.
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 @dataclass(frozen=True)
 class Generator:
-    """What renders images that no model was trained, tuned or chosen on, and some of these images.
+    """A source of FAKE images on which no model was trained, tuned or chosen, with some of its images.
 
     To add one, put its file into ``assets/``, its SHA-256 into the list there, and a line into `GENERATORS`. `measure`
     then scores it beside the others. Lesson 08 shows it at once, and says where it is not measured yet.
@@ -42,7 +43,7 @@ class Generator:
     about: str
 
     def samples(self) -> torch.Tensor:
-        """Return its images: uint8 (M, 3, 32, 32), RGB; a `CifakeError` where they are not those of the list."""
+        """Return its images: uint8 (M, 3, 32, 32), RGB. Raise a `CifakeError` if the SHA-256 of the file differs."""
         return torch.from_numpy(verified.load_arrays(verified.shipped(self.file))["images"])
 
 
@@ -55,7 +56,7 @@ GENERATORS = {
 
 
 def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
-    """Encode once more as JPEG (libjpeg's quality, colour at half resolution) and decode."""
+    """Encode as JPEG with libjpeg's ``quality`` and colours at half resolution, and decode again."""
     decoded = []
     for image in images:
         buffer = io.BytesIO()
@@ -66,11 +67,11 @@ def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
 
 def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Convolve with a Gaussian of standard deviation ``sigma``, in pixels."""
-    return transforms.gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma)
+    return transforms.gaussian_blur(images, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
 
 
 def noise(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Add Gaussian noise of standard deviation ``sigma``, in grey levels of 255; the same at every call."""
+    """Add Gaussian noise of standard deviation ``sigma``, in grey levels (0 to 255); the same at every call."""
     drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     return (images + sigma * drawn).round().clamp(0, 255).to(torch.uint8)
 
@@ -81,7 +82,7 @@ def rescale(images: torch.Tensor, pixels: int) -> torch.Tensor:
 
 
 def brightness(images: torch.Tensor, factor: float) -> torch.Tensor:
-    """Multiply all values by ``factor``; what exceeds 255 is cut off."""
+    """Multiply all values by ``factor``, and clip them at 255."""
     return transforms.adjust_brightness(images, factor)
 
 
@@ -96,10 +97,10 @@ class Corruption:
     strengths : tuple of float
         From mild to strong.
     unit : str
-        What the strength is.
+        Unit and meaning of the strength.
     """
 
-    change: Callable[[torch.Tensor, float], torch.Tensor]
+    change: Callable[[torch.Tensor, Any], torch.Tensor]
     strengths: tuple[float, ...]
     unit: str
 
@@ -115,7 +116,7 @@ CORRUPTIONS = {
 
 
 def battery(predict: Predict, images: torch.Tensor) -> dict[str, dict[str, np.ndarray]]:
-    """Score detectors on images that are changed in every way and strength of `CORRUPTIONS`.
+    """Return P(FAKE) of images that are changed by every corruption and strength of `CORRUPTIONS`.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def battery(predict: Predict, images: torch.Tensor) -> dict[str, dict[str, np.nd
 
 
 def curves(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[str, list[float]]]:
-    """Return accuracy at the unchanged threshold ½, and AUROC, for each corruption, one value a strength.
+    """Return, for each corruption, the accuracy at the threshold ½ and the AUROC, one value for each strength.
 
     Parameters
     ----------
@@ -161,14 +162,14 @@ def curves(probabilities: dict[str, np.ndarray], labels: np.ndarray) -> dict[str
 
 
 def path(name: str, folder: Path = records.REFERENCE, seed: int = 0) -> Path:
-    """Return where a run's answers to changed images are kept, beside its record."""
+    """Return the path, beside a run's record, of the file with P(FAKE) of changed images and of generators."""
     return folder / f"{name}-seed{seed}-robustness.npz"
 
 
 def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | None = None) -> None:
-    """Put trained models through `battery` on the whole test split, and through `GENERATORS`; keep their answers.
+    """Write P(FAKE) from trained models for the corrupted test split (`battery`) and for the images of `GENERATORS`.
 
-    They lie beside each run's record, and `read` returns them. Models are trained where they have not been.
+    The files lie beside the records, and `read` reads them. Models without a finished run are trained first.
     """
     profile = profiles.resolve(profile)
     detectors = {name: experiments.train_or_load(name, seed, profile) for name in names}
@@ -185,9 +186,7 @@ def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | N
 
 
 def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what `measure` kept in a file.
-
-    What was declared after the measurement is not in it.
+    """Return what `measure` wrote. Corruptions and generators that were declared later are missing.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Run the notebooks of the series, in order, and keep their stored outputs fit for strict comparison."""
+"""Run the notebooks of the series in order, and store their outputs so that they can be compared strictly."""
 
 import base64
 import io
@@ -26,10 +26,10 @@ with needs("lessons"):
 
 
 def run_and_report() -> None:
-    """Run the series in the active profile and leave among its runs what came out.
+    """Run the series in the active profile, print the scores of all finished runs, and write files among its runs.
 
-    ``notebooks/``, executed; ``timings.json``, the seconds each took and on what; ``results.csv`` and ``results.png``,
-    the scores of all finished runs, which are printed too.
+    The files are the executed ``notebooks/``; ``timings.json`` with the seconds of each and the hardware;
+    ``results.csv`` and ``results.png`` with the scores.
     """
     profile = profiles.active()
     writable(profile.runs)
@@ -64,10 +64,10 @@ def run_and_report() -> None:
 
 
 def run(folder: Path) -> dict[str, float]:
-    """Execute every notebook in the current environment, write the results into ``folder``, print the time each took.
+    """Execute every notebook, write the results into ``folder``, and print and return the seconds by notebook name.
 
-    Returns the seconds by the notebook's name. A notebook that fails or loses its kernel is written as far as it came,
-    and a `CifakeError` says where to look.
+    A notebook that fails or loses its kernel is written with the outputs that it has so far. Then a `CifakeError` says
+    where it is.
     """
     seconds = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -77,7 +77,7 @@ def run(folder: Path) -> dict[str, float]:
             notebook,
             timeout=None,
             kernel_name="python3",
-            coalesce_streams=True,  # else what is printed comes in pieces, other ones every time
+            coalesce_streams=True,  # else printed text is split into pieces that differ from run to run
             resources={"metadata": {"path": NOTEBOOKS}},
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
@@ -106,10 +106,10 @@ def run(folder: Path) -> dict[str, float]:
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Make a notebook fit to be stored, in place.
+    """Prepare a notebook for being stored, in place.
 
-    What differs from run to run or from machine to machine is dropped. ``metadata.cifake``, which says what tests must
-    know of the lesson, stays. Pictures are made smaller: `smaller`.
+    Metadata that differ between runs or machines are dropped. ``metadata.cifake`` stays, which holds what tests must
+    know about the lesson. `smaller` makes pictures smaller.
     """
     kept = {key: notebook.metadata[key] for key in ("cifake", "widgets") if notebook.metadata.get(key)}
     notebook.metadata = nbformat.from_dict(
@@ -138,13 +138,13 @@ def _pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[nbformat.Notebo
 
 
 def smaller(png: bytes) -> bytes:
-    """Return a PNG with a palette of at most 256 colours, the same PNG where that would not make it smaller.
+    """Return a PNG with a palette of at most 256 colours, or the same PNG if that would not make it smaller.
 
-    A picture of no more colours keeps every pixel; of others, such as photographs, the colours are the nearest of 256
-    that are chosen for this picture. Pictures with transparent pixels are left as they are.
+    A picture with at most 256 colours keeps every pixel. In others, such as photographs, each colour is replaced by the
+    nearest of 256 that are chosen for this picture. Pictures with transparent pixels stay as they are.
     """
     with Image.open(io.BytesIO(png)) as picture:
-        if picture.mode == "P" or picture.convert("RGBA").getextrema()[3] != (255, 255):
+        if picture.mode == "P" or picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             return png
         few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
@@ -153,9 +153,9 @@ def smaller(png: bytes) -> bytes:
 
 
 def store() -> None:
-    """Regenerate what is stored in ``notebooks/``: links between lessons, every output, and the README's picture.
+    """Regenerate the links between lessons, every output in ``notebooks/``, and the picture of docs/results.md.
 
-    In the strict environment, with fresh caches.
+    This happens in the strict environment, with fresh caches.
     """
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))

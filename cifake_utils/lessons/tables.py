@@ -1,7 +1,8 @@
-"""Tables of the series: the same text in a notebook, on the command line and in Markdown."""
+"""Tables that show the same text in a notebook, on the command line and in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isnan
 from numbers import Integral, Real
 
 import numpy as np
@@ -18,16 +19,16 @@ class Table:
     rows : sequence of mappings from str, or pd.DataFrame
         Values by column, the same columns in every row. The first column names the rows.
     caption : str
-        What the numbers are, and of which images.
+        Says what the numbers are, and on which images they were measured.
     formats : str or mapping of str to str
         A format specification (``".3f"``, ``"+.2f"``, ``".0%"``) for all fractional numbers, or one by column.
         Without one, fractional numbers get four digits after the point, and whole numbers separators of thousands.
-        What is missing is shown as –.
+        Missing values are shown as –.
 
     Attributes
     ----------
     cells : pd.DataFrame
-        What is shown, all of it text; the index holds the names of the rows.
+        The shown values as text. The index holds the names of the rows.
     caption : str
 
     Raises
@@ -68,7 +69,7 @@ class Table:
         return f"{head}<tbody>{body}"
 
     def markdown(self) -> str:
-        """Return the table as Markdown, without the caption; what is Markdown in its cells stays so."""
+        """Return the table as Markdown, without the caption. Markdown in the cells is not escaped."""
         rows = [[self.cells.columns.name, *self.cells.columns], *self.cells.reset_index().to_numpy()]
         head, *body = [f"| {' | '.join(row)} |" for row in rows]
         return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
@@ -78,7 +79,7 @@ def _text(value: object, fractional: str, spec: str | None) -> str:
     """Return a cell's text: a number in the format `spec`, or else in one that suits its kind."""
     if isinstance(value, str):
         return value
-    if value is None or value is pd.NA or (isinstance(value, Real) and np.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, Real) and isnan(value)):
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"

@@ -1,4 +1,4 @@
-"""Interactive parts of the lessons. Behind each is a pure function from its state to a figure."""
+"""The widgets of the lessons. Behind each is a pure function from its state to a figure."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from cifake_utils.data import FAKE, LABELS, REAL, ImageSet
 with needs("lessons"):
     import ipywidgets
 
-View = tuple[Figure, str]  # what a render function returns: a picture, and a sentence below it
+View = tuple[Figure, str]  # a picture and the sentence below it, as a render function returns them
 
 # Where the top of an image is after so many quarter turns counter-clockwise.
 SIDES = ("top (0°)", "left (90°)", "bottom (180°)", "right (270°)")
@@ -30,22 +30,22 @@ def png(figure: Figure) -> bytes:
 
 
 class Interactive(ipywidgets.VBox):
-    """A column of parts, one of them a picture, that leaves the picture where there is nothing to run the column.
+    """A column of widgets, one of which is a picture, with a static version for viewers that can't run widgets.
 
-    Beside the widget, an output stores the picture as it is when it is first shown, and a sentence. GitHub, and a
-    JupyterLab that does not trust the notebook yet, show these.
+    Besides the widget, the output stores the picture as it is first shown, and a sentence. GitHub shows these, and so
+    does a JupyterLab that does not trust the notebook yet.
     """
 
     def _repr_mimebundle_(self, **options) -> dict:
         (picture,) = (part for part in self.children if isinstance(part, ipywidgets.Image))
-        return super()._repr_mimebundle_(**options) | {
+        return (super()._repr_mimebundle_(**options) or {}) | {
             "image/png": base64.b64encode(picture.value).decode(),
             "text/plain": "An interactive figure: run this cell to play with it.",
         }
 
 
 def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> Interactive:
-    """Return a picture and a sentence that follow controls, whose values ``render`` gets by name."""
+    """Return controls with a picture and a sentence that ``render`` makes from their values, which it gets by name."""
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
     message = ipywidgets.Label()
 
@@ -61,16 +61,16 @@ def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> Int
 
 @dataclass
 class QuizState:
-    """A round of a quiz: which images are shown, what can be answered, and what was answered so far.
+    """A round of a quiz: the images, the possible answers, and the answers so far.
 
     Attributes
     ----------
     images : ImageSet
-        The images of the quiz, in the order they are asked. Their labels are the right answers: places in ``choices``.
+        The images in the order of the questions. Their labels are the correct answers, as indices into ``choices``.
     choices : tuple of str
         Names of the answers.
     answers : list of int
-        A place in ``choices`` for every image already answered.
+        For every image that was answered, an index into ``choices``.
     """
 
     images: ImageSet
@@ -87,7 +87,7 @@ class QuizState:
         return int((self.images.labels[: len(self.answers)].numpy() == np.array(self.answers)).sum())
 
     def message(self) -> str:
-        """Return what the quiz says below its picture."""
+        """Return the text below the picture of the quiz."""
         if self.finished:
             low, high = evaluation.accuracy_interval(self.score / len(self.images), len(self.images))
             guessing = 100 / len(self.choices)
@@ -113,7 +113,7 @@ def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
 
 
 def render_quiz(state: QuizState) -> Figure:
-    """Return the picture of a quiz: the image in question, or every image with its answer when all are given."""
+    """Return the picture of a quiz: the current image, or at the end every image with its correct answer."""
     pixels = state.images.images.permute(0, 2, 3, 1).numpy()
     if not state.finished:
         figure = Figure((3, 3), layout="constrained")
@@ -181,7 +181,7 @@ def against_the_models(images: ImageSet, models: dict[str, float], count: int = 
 
 
 def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: float, miss: float) -> View:
-    """Return a detector's confusion matrix, its place on the ROC curve, and what its mistakes cost, at a threshold.
+    """Show a detector's confusion matrix and its point on the ROC curve, and state the cost of its errors.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: f
     threshold : float
         An image is called FAKE where P(FAKE) is above it.
     miss : float
-        What a FAKE image that passes for REAL costs; a REAL image called FAKE costs 1.
+        Cost of a FAKE image that is called REAL. A REAL image that is called FAKE costs 1.
     """
     decided = (probabilities > threshold).astype(int)
     matrix = confusion_matrix(labels, decided)
@@ -212,7 +212,7 @@ def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: f
 
 
 def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Interactive:
-    """Return the threshold explorer: pick a detector, a threshold and the cost of a miss.
+    """Return the threshold explorer, in which the reader chooses a detector, a threshold and the cost of a miss.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _quiz(
     seed: int,
     render: Callable[[QuizState], Figure] = render_quiz,
 ) -> Interactive:
-    """Return a quiz: ``draw`` makes a new round from a seed, each button gives the answer it stands under."""
+    """Return a quiz. ``draw`` makes a new round from a seed. Each button gives the answer that is its key."""
     state = draw(seed)
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
     message = ipywidgets.HTML()

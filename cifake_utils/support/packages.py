@@ -42,8 +42,10 @@ def problems(extra: str | None = None) -> list[str]:
 
     sentences = []
     for requirement in map(Requirement, metadata.requires(PROJECT) or []):
-        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if always != (extra is None) or not (always or requirement.marker.evaluate({"extra": extra})):
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        wanted = always if extra is None else not always and marker is not None and marker.evaluate({"extra": extra})
+        if not wanted:
             continue
         try:
             found = metadata.version(requirement.name)
