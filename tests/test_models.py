@@ -147,7 +147,6 @@ def test_measures_are_those_of_float32_under_autocast(name):
     assert found.dtype == torch.float32 and torch.equal(found, expected)
 
 
-
 def test_pooled_features_of_one_pixel_need_no_float32():
     """Models of the last map alone are the same under bfloat16 autocast, in every bit, as with a mean in bfloat16."""
     maps = torch.rand(8, 2048, 1, 1).bfloat16()
