@@ -1,5 +1,7 @@
 """The interactive parts of the lessons in JupyterLab, worked with mouse and eyes of a headless Chromium."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import time
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -20,13 +23,12 @@ from cifake_utils import data
 from cifake_utils.data import FAKE, REAL
 from cifake_utils.lessons import series, widgets
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-expect = sync_api.expect
+if TYPE_CHECKING:
+    from playwright import sync_api
 
 pytestmark = pytest.mark.browser
 
 START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
-expect.set_options(timeout=1000 * REACTION_SECONDS)
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, wherever it is scrolled to
@@ -41,6 +43,14 @@ CONTENT = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("");
 }"""
+
+
+def expect(locator: sync_api.Locator) -> sync_api.LocatorAssertions:
+    """Return Playwright's assertions. Imported here: it takes 46 MB in every process that reads this file."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=1000 * REACTION_SECONDS)
+    return expect(locator)
 
 
 def copy_without_outputs(source: Path, target: Path, last: str) -> None:
