@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a model and print its scores; a finished run is loaded instead")
     train.add_argument("name", metavar="NAME", help="which model, such as resnet50_transfer")
-    train.add_argument("--seed", type=int, default=0, help="of the random numbers in the training (default: 0)")
+    train.add_argument("--seed", type=int, default=0, help="fixes the random numbers of the training (default: 0)")
 
     status = "The exit status is 1 if a file could not be read. All other files are scored."
     predict = commands.add_parser(

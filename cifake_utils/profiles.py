@@ -128,9 +128,10 @@ def _precision(device: torch.device) -> str:
     """Return the precision that the environment chooses, or the default of the device."""
     available, wish = precisions(device), os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if wish not in ("no", *available):
+        float32 = " (`no` is float32.)" if "no" in available else ""
         raise CifakeError(
             f"ACCELERATE_MIXED_PRECISION is {wish!r}, which can't be used on this device ({device.type}). Set it to "
-            f"one of: {', '.join(available)}; or unset it, which gives {available[0]}. (`no` is float32.)"
+            f"one of: {', '.join(available)}; or unset it, which gives {available[0]}.{float32}"
         )
     return available[0] if wish == "no" else wish
 
