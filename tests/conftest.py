@@ -40,10 +40,11 @@ def _random_numbers():
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium, the system's or Playwright's own."""
+    from cifake_utils.check import BROWSERS
+
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     with sync_api.sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        executable = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        executable = next(filter(None, map(shutil.which, BROWSERS)), playwright.chromium.executable_path)
         if not Path(executable).exists():
             pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
         with playwright.chromium.launch(executable_path=executable) as browser:
