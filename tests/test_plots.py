@@ -53,14 +53,31 @@ def test_architecture_of_the_fractal_models():
     assert "as printed" in "".join(texts(plots.architecture("resnet50_loss_as_printed")))
 
 
-def test_losses_have_a_panel_a_history_and_mark_the_best_epoch():
-    rising = {"train_loss": [0.7, 0.3, 0.1], "val_loss": [0.7, 0.6, 0.9]}
-    falling = {"train_loss": [0.7, 0.5], "val_loss": [0.7, 0.6]}
-    first, second = plots.losses({"long": rising, "short": falling}).axes
-    training, validation, best = first.lines
-    assert list(training.get_ydata()) == rising["train_loss"] and list(validation.get_ydata()) == rising["val_loss"]
-    assert set(best.get_xdata()) == {2} and second.get_title() == "short"
-    assert first.get_ylim() == second.get_ylim()
+def test_losses_have_a_panel_a_history_and_mark_the_epoch_whose_weights_were_kept():
+    last = {"train_loss": [0.7, 0.3, 0.1], "val_loss": [0.7, 0.6, 0.9], "best_epoch": 2}
+    second = {"train_loss": [0.7, 9.5], "val_loss": [0.7, 0.6], "best_epoch": 1}
+    left, right = plots.losses({"long": last, "short": second}, top=1).axes
+    training, validation, kept = left.lines
+    assert list(training.get_ydata()) == last["train_loss"] and list(validation.get_ydata()) == last["val_loss"]
+    assert set(kept.get_xdata()) == {3} and kept.get_label() == "weights kept"
+    assert right.get_title() == "short" and set(right.lines[2].get_xdata()) == {2}
+    assert left.get_ylim() == right.get_ylim() == (0, 1)
+
+
+def test_curves_mark_the_epoch_whose_weights_were_kept_in_both_panels():
+    history = {"train_loss": [0.7, 0.3], "val_loss": [0.6, 0.7], "val_accuracy": [0.6, 0.5], "best_epoch": 1}
+    figure = plots.curves(history, "run")
+    assert [set(panel.lines[-1].get_xdata()) for panel in figure.axes] == [{2}, {2}]
+    assert list(figure.axes[1].lines[0].get_ydata()) == history["val_accuracy"]
+
+
+def test_schedules_have_a_line_each():
+    (axes,) = plots.schedules({"falls": [1, 0.5, 0], "rises": [0, 1, 0]}).axes
+    assert {line.get_label(): list(line.get_ydata()) for line in axes.lines} == {
+        "falls": [1, 0.5, 0],
+        "rises": [0, 1, 0],
+    }
+    assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == 2
 
 
 def test_turns_shows_every_angle_of_every_image():

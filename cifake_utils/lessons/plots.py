@@ -267,46 +267,63 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
 
 
 def curves(history: dict, title: str = "") -> Figure:
-    """Plot the curves of a record against the epoch; a dotted line marks the weights that were kept."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
+    """Plot losses and validation accuracy of a training (`training.History` as a dict) against the epoch.
+
+    A dotted line marks ``best_epoch``, the epoch whose weights were kept.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
     _losses(left, history)
     left.set(ylabel="cross-entropy (nats)", title=title)
-    left.legend()
     epochs = np.arange(1, len(history["val_accuracy"]) + 1)
-    right.plot(epochs, history["val_accuracy"], marker="D", markersize=3, color="black")
+    right.plot(epochs, history["val_accuracy"], marker="D", markersize=5, color="black")
     right.set(ylabel="validation accuracy")
     for panel in (left, right):
         _mark(panel, history)
+    left.legend()
     return figure
 
 
-def losses(histories: dict[str, dict]) -> Figure:
+def losses(histories: Mapping[str, dict], top: float | None = None) -> Figure:
     """Plot training and validation loss against the epoch, one panel for each named history, all on one scale.
 
-    A dotted line marks the epoch with the lowest validation loss.
+    A dotted line marks ``best_epoch``, the epoch whose weights were kept. Losses above ``top`` lie outside of the
+    panels, so that a single large one does not flatten all curves.
     """
-    figure, axes = plt.subplots(1, len(histories), figsize=(3.3 * len(histories), 3), sharey=True, layout="constrained")
-    for panel, (name, history) in zip(np.atleast_1d(axes), histories.items(), strict=True):
+    figure, axes = plt.subplots(
+        1, len(histories), figsize=(3.3 * len(histories), 3.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
         _losses(panel, history)
         _mark(panel, history)
         panel.set(title=name)
-    np.atleast_1d(axes)[0].set_ylabel("cross-entropy (nats)")
-    np.atleast_1d(axes)[0].legend()
+    axes[0, 0].set(ylabel="cross-entropy (nats)", ylim=(0, top))
+    axes[0, 0].legend()
     return figure
 
 
 def _losses(axes: Axes, history: dict) -> None:
     epochs = np.arange(1, len(history["val_loss"]) + 1)
-    axes.plot(epochs, history["train_loss"], marker="s", markersize=3, color="0.4", label="training")
-    axes.plot(epochs, history["val_loss"], marker="D", markersize=3, color="black", label="validation")
+    axes.plot(epochs, history["train_loss"], marker="s", markersize=5, color="0.5", label="training")
+    axes.plot(epochs, history["val_loss"], marker="D", markersize=5, color="black", label="validation")
 
 
 def _mark(axes: Axes, history: dict) -> None:
-    """Draw a dotted line at the epoch with the lowest validation loss, whose weights are kept. Label whole epochs."""
-    axes.axvline(int(np.argmin(history["val_loss"])) + 1, color="0.6", linestyle=":")
+    """Draw a dotted line at the epoch whose weights were kept. Label whole epochs."""
+    axes.axvline(history["best_epoch"] + 1, color="0.4", linestyle=":", label="weights kept")
     axes.set_xlim(0.5, len(history["val_loss"]) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
+
+
+def schedules(rates: Mapping[str, Sequence[float]]) -> Figure:
+    """Plot the learning rate of every step, relative to the highest one, for each named schedule."""
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    for (name, values), marker, colour in zip(rates.items(), cycle(_SERIES), cycle(("black", _BLUE)), strict=False):
+        every = max(1, len(values) // 10)
+        axes.plot(np.arange(len(values)), values, color=colour, marker=marker, markevery=every, label=name)
+    axes.set(xlabel="step", ylabel="rate / highest rate", ylim=(0, 1.05))
+    axes.legend()
+    return figure
 
 
 def turns(images: torch.Tensor) -> Figure:
