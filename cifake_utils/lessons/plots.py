@@ -273,7 +273,7 @@ def curves(history: dict, title: str = "") -> Figure:
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
     _losses(left, history)
-    left.set(ylabel="cross-entropy (nats)", title=title)
+    left.set(ylabel="cross-entropy (nats)", ylim=(0, None), title=title)
     epochs = np.arange(1, len(history["val_accuracy"]) + 1)
     right.plot(epochs, history["val_accuracy"], marker="D", markersize=5, color="black")
     right.set(ylabel="validation accuracy")
