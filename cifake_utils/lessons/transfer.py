@@ -31,6 +31,7 @@ def drift(batches: Sequence[int], changes: Mapping[str, Sequence[float]]) -> Fig
         axes.plot(batches, [100 * value for value in values], line, marker=marker, color=colour, label=name)
     axes.set_xlabel("batches that passed through in training mode", fontsize=12)
     axes.set_ylabel("change of the features (%)", fontsize=12)
+    axes.set_xticks(batches)
     axes.set_ylim(bottom=-4)
     axes.tick_params(labelsize=11)
     axes.grid(axis="y", color="0.9")
@@ -38,12 +39,12 @@ def drift(batches: Sequence[int], changes: Mapping[str, Sequence[float]]) -> Fig
     return figure
 
 
-def strips(names: Sequence[str] = ("coffee", "chelsea", "hopper")) -> Figure:
+def strips(names: Sequence[str] = ("coffee", "chelsea", "china")) -> Figure:
     """Show photographs of the embedded sample, with the strips from which the tiles of each split are cut.
 
     ``names`` are of `sample.PHOTOGRAPHS`. A photograph that its package does not ship raises a `CifakeError`.
     """
-    figure, panels = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.2), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(1, len(names), figsize=(3.4 * len(names), 2.7), squeeze=False, layout="constrained")
     for axes, name in zip(panels[0], names, strict=True):
         photo = sample.photograph(name)
         size = photo.size
