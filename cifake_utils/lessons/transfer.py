@@ -29,7 +29,7 @@ def drift(batches: Sequence[int], changes: Mapping[str, Sequence[float]]) -> Fig
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for (name, values), (marker, line), colour in zip(changes.items(), _STYLES, _COLOURS, strict=False):
         axes.plot(batches, [100 * value for value in values], line, marker=marker, color=colour, label=name)
-    axes.set_xlabel("batches that passed through in training mode", fontsize=12)
+    axes.set_xlabel("batches that have passed through", fontsize=12)
     axes.set_ylabel("change of the features (%)", fontsize=12)
     axes.set_xticks(batches)
     axes.set_ylim(bottom=-4)

@@ -71,7 +71,7 @@ def threshold_for(answer: Callable | None) -> Verdict:
         return counted
 
     mistakes = [
-        (lambda p, y, share: np.quantile(p[y == REAL], share), "This many photographs lie below your threshold."),
+        (lambda p, y, share: np.quantile(p[y == REAL], share), "This share lies below your threshold, not above it."),
         (lambda p, y, share: np.quantile(p, 1 - share), "You let all images in. The share is one of photographs."),
         (lambda p, y, share: np.quantile(p[y != REAL], 1 - share), "You took the FAKE images. Photographs are REAL."),
         (lambda p, y, share: np.quantile(p[y != REAL], share), "You took the FAKE images. Photographs are REAL."),
@@ -134,7 +134,7 @@ def two_stages(answer: Callable | None) -> Verdict:
         (against(stages=("layer3",)), "These are the features of layer3 alone."),
         (_not_normalised, "The network expects normalised images."),
     ]
-    if answer is not None and callable(answer):
+    if callable(answer):
         try:
             asked(images)
         except _Careless as found:
@@ -158,7 +158,7 @@ def _not_normalised(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def random_backbone(
-    backbone: models.Backbone | None, accuracy: Mapping[str, float | None], count: int, conclusion: str | None
+    backbone: models.Backbone | None, accuracy: Mapping[str, Any], count: int, conclusion: str | None
 ) -> Verdict:
     """Check an experiment: pre-trained features against those of a backbone with random weights.
 
