@@ -112,6 +112,8 @@ def two_stages(answer: Callable | None) -> Verdict:
 
     The backbone comes in training mode, and must keep its running means and variances.
     """
+    if not callable(answer):
+        return checks.function(answer, [], _features_of)
     images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def asked(pixels: torch.Tensor) -> Any:
@@ -134,14 +136,13 @@ def two_stages(answer: Callable | None) -> Verdict:
         (against(stages=("layer3",)), "These are the features of layer3 alone."),
         (_not_normalised, "The network expects normalised images."),
     ]
-    if callable(answer):
-        try:
-            asked(images)
-        except _Careless as found:
-            return checks.wrong(str(found))
-        except Exception as error:  # whatever the reader's code raises belongs to the verdict
-            return checks.wrong(f"Your function stopped with {type(error).__name__}: {error}")
-    verdict = checks.function(asked if callable(answer) else answer, [(images,), (images[:5],)], against(), mistakes)
+    try:
+        asked(images)
+    except _Careless as found:
+        return checks.wrong(str(found))
+    except Exception as error:  # whatever the reader's code raises belongs to the verdict
+        return checks.wrong(f"Your function stopped with {type(error).__name__}: {error}")
+    verdict = checks.function(asked, [(images,), (images[:5],)], against(), mistakes)
     if verdict.right:
         return checks.right("The function freezes whatever backbone it gets, so its features can be kept.")
     return verdict
