@@ -1,0 +1,49 @@
+"""Figures of lesson 04, and numbers that its text quotes."""
+
+import json
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+
+from cifake_utils import CifakeError, sample
+from cifake_utils.lessons import series, transfer
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_drift_draws_a_line_for_each_way_in_percent():
+    (axes,) = transfer.drift([0, 5], {"right": [0, 0], "careless": [0, 0.5]}).axes
+    right, careless = axes.lines
+    assert list(right.get_ydata()) == [0, 0] and list(careless.get_ydata()) == [0, 50]
+    assert right.get_marker() != careless.get_marker() and list(careless.get_xdata()) == [0, 5]
+
+
+def test_strips_are_the_regions_of_the_sample():
+    (axes,) = transfer.strips(["coffee"]).axes
+    size = sample.photograph("coffee").size
+    found = {
+        text.get_text(): (patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+        for text, patch in zip(axes.texts, axes.patches, strict=True)
+    }
+    regions = {part: sample.region(size, part) for part in sample.REGIONS}
+    assert found == {part: (x, y, x2 - x, y2 - y) for part, (x, y, x2, y2) in regions.items()}
+
+
+def test_strips_of_an_unknown_photograph(monkeypatch):
+    monkeypatch.setitem(sample.SOURCES, "nowhere", ("matplotlib", "mpl-data/nowhere.jpg"))
+    with pytest.raises(CifakeError, match="nowhere"):
+        transfer.strips(["nowhere"])
+
+
+def test_the_text_quotes_the_measured_gains():
+    measured = json.loads((series.NOTEBOOKS.parent / "benchmarks" / "frozen.json").read_text(encoding="utf-8"))
+    lesson = nbformat.read(series.NOTEBOOKS / "04_transfer_learning.ipynb", as_version=4)
+    text = " ".join(" ".join(cell.source for cell in lesson.cells).split())
+    assert (measured["images"]["train"], measured["epochs"]) == (8_000, 10)
+    assert f"about {measured['gains']['end to end']:.0f} times as fast" in text
+    assert f"About {round(measured['gains']['further run'], -2):.0f} times is the gain of every *further* run" in text

@@ -1,0 +1,65 @@
+"""Wrong answers to the exercises of lesson 04, which its checks must reject."""
+
+import numpy as np
+import torch
+
+from cifake_utils import batches, models
+from cifake_utils.data import REAL
+
+
+def thresholds(of, share_of=lambda share: 1 - share):
+    return lambda p, y, share: np.quantile(p[of(y)], share_of(share))
+
+
+def stages(mode="eval", names=("layer3", "layer4"), normalise=batches.normalise, grad=False):
+    def two_stages(backbone, images):
+        backbone.train(mode == "train")
+        with torch.set_grad_enabled(grad):
+            maps = backbone(normalise(images))
+        return torch.cat([maps[name].mean((2, 3)) for name in names], 1)
+
+    return two_stages
+
+
+def random_backbone():
+    small = [models.Backbone().eval(), models.Backbone(), models.Backbone().eval()]
+    small[2].bn1.num_batches_tracked += 1
+    fresh, training, used = small
+    far, near = {"pre-trained": 0.8, "random": 0.5}, {"pre-trained": 0.52, "random": 0.5}
+    return [
+        (training, far, 400, "pre-trained"),
+        (used, far, 400, "pre-trained"),
+        (fresh, far, 400, "cannot tell"),
+        (fresh, far, 400, "random"),
+        (fresh, near, 400, "pre-trained"),
+        (fresh, far, 400, "both"),
+        (fresh, {"pre-trained": 80, "random": 50}, 400, "pre-trained"),
+        (torch.nn.Identity(), far, 400, "pre-trained"),
+    ]
+
+
+def wrong_answers() -> dict[str, list[tuple]]:
+    return {
+        "ten_classes": [(20_480,), (4_098,), (23_508_032 + 20_490,), (10,), ("many",)],
+        "old_share": [(1 - 0.9**10,), (0.9,), (0.0,), (0.1**10,), (0.5,)],
+        "threshold_for": [
+            (thresholds(lambda y: y == REAL, lambda share: share),),
+            (thresholds(lambda y: y >= 0),),
+            (thresholds(lambda y: y != REAL),),
+            (lambda p, y, share: 0.5,),
+            (lambda p, y, share: 0.944,),
+            (lambda p, y, share: p.missing,),
+            (0.944,),
+        ],
+        "two_stages": [
+            (stages("train"),),
+            (stages(grad=True),),
+            (stages(names=("layer4", "layer3")),),
+            (stages(names=("layer4",)),),
+            (stages(normalise=lambda images: images.float()),),
+            (stages(normalise=lambda images: images.float() / 255),),
+            (lambda backbone, images: backbone(images),),
+            (torch.zeros(12, 768),),
+        ],
+        "random_backbone": random_backbone(),
+    }
