@@ -120,7 +120,7 @@ def test_facts_hold_what_the_figures_need(cifake):
     assert facts["called_fake"]["blurred"]["REAL"] > called["REAL"]  # in the sample, FAKE tiles are the softer ones
     line = plots.spectra(facts).axes[0].lines[1]
     assert line.get_label() == "FAKE" and list(line.get_ydata()) == facts["spectrum"]["FAKE"]["mean"]
-    assert plots.colours(facts, facts).axes[1].get_title() == "Mean colour, sample"
+    assert plots.colours(facts, facts).axes[1].get_title() == "Mean colour, sample (1,200 images)"
 
 
 def test_confusion_counts():

@@ -89,7 +89,7 @@ def colours(*sources: dict) -> Figure:
             panel.errorbar(np.arange(3) + offset, values["mean"], values["half_width"], capsize=5, **style)
         panel.set_xticks(range(3), ["red", "green", "blue"])
         panel.set(xlim=(-0.5, 2.5))
-        panel.set_title(f"Mean colour, {facts['data']}", fontsize=13)
+        panel.set_title(f"Mean colour, {_measured_on(facts)}", fontsize=13)
         panel.tick_params(labelsize=12)
         panel.legend(fontsize=12)
     axes[0, 0].set_ylabel("mean value (0 to 255)", fontsize=12)
@@ -103,8 +103,13 @@ def spectra(*sources: dict) -> Figure:
         for label in LABELS:
             mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
             _spectrum(panel, mean, half_width, label, COLOURS[label], MARKERS[label])
-        _name_spectrum(panel, f"Power spectrum, {facts['data']}")
+        _name_spectrum(panel, f"Power spectrum, {_measured_on(facts)}")
     return figure
+
+
+def _measured_on(facts: dict) -> str:
+    """Return which images `exploration.facts` took its means of."""
+    return f"{facts['data']} ({facts['split_sizes']['train']:,} images)"
 
 
 def compared_spectra(powers: Mapping[str, torch.Tensor], title: str) -> Figure:
@@ -170,6 +175,7 @@ def spectrum_steps(image: torch.Tensor) -> Figure:
     rings = radial_power_spectrum(image[None])[0].numpy()
     axes[3].plot(range(1, len(rings) + 1), rings, "o-", color="black")
     axes[3].set_title("4 mean of each ring", fontsize=13)
+    axes[3].set_xticks(range(0, len(rings) + 1, 4))
     axes[3].set_xlabel("cycles an image", fontsize=12)
     axes[3].set_ylabel("log₁₀ power", fontsize=12)
     return figure
