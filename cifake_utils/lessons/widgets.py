@@ -171,7 +171,7 @@ def render_quiz(state: QuizState) -> Figure:
         if wrong[place]:
             panel.axis("on")
             for spine in panel.spines.values():
-                spine.set_linewidth(5)
+                spine.set(linewidth=5, edgecolor="#CC79A7")  # seen on dark and on light images
     return figure
 
 
