@@ -19,9 +19,8 @@ import nbformat
 import pytest
 from nbformat.sign import NotebookNotary
 
-from cifake_utils import data
 from cifake_utils.data import FAKE, REAL
-from cifake_utils.lessons import series, widgets
+from cifake_utils.lessons import series
 
 if TYPE_CHECKING:
     from playwright import sync_api
@@ -223,15 +222,16 @@ def test_quiz(run):
     message = quiz.box.get_by_text(" right")
     expect(message).to_have_text("Image 1 of 10, 0 right so far.")
 
-    labels = widgets.draw_quiz(data.load().test, count=10, seed=0).images.labels.tolist()
-    for right, label in enumerate(labels[:-1], 1):
+    # The images differ from run to run, and half of them are photographs.
+    for answered in range(1, 10):
         before = quiz.seen()
-        buttons[label].click()
-        expect(message).to_have_text(f"Image {right + 1} of 10, {right} right so far.")
+        buttons[REAL].click()
+        expect(message).to_have_text(re.compile(rf"Image {answered + 1} of 10, \d right so far\."))
         quiz.expect_another_picture(*before)
 
-    buttons[REAL if labels[-1] == FAKE else FAKE].click()
-    expect(message).to_contain_text("9 of 10 right.")
+    buttons[REAL].click()
+    expect(message).to_contain_text("5 of 10 right.")
+    expect(message).to_contain_text("Wrong: 0 of 5 REAL, 5 of 5 FAKE.")
     for button in buttons.values():
         expect(button).to_be_disabled()
 

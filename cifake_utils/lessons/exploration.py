@@ -6,13 +6,64 @@ import numpy as np
 import torch
 from PIL import JpegImagePlugin
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
 
-from cifake_utils.data import Cifake, ImageSet
+from cifake_utils import sample
+from cifake_utils.data import FAKE, REAL, Cifake, ImageSet
 from cifake_utils.sources import LABELS, Entry, label_of, open_image
 
 Z95 = 1.96  # half-width of a 95 % interval of a mean, in standard errors
+CHUNK = 2000  # images that are transformed at once
+EXACT = 250  # images whose squared pixels add up without rounding in float32, which is much faster than float64
+
+
+def mean_difference(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean REAL image minus the mean FAKE image, and the noise of this difference.
+
+    The noise is the standard error ``(s²/n of REAL + s²/n of FAKE) ** 0.5`` of each pixel: how large a difference
+    chance makes if both labels are drawn from the same images.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        uint8, shape (N, 3, H, W).
+    labels : torch.Tensor
+        int64, shape (N,), with at least two of each label.
+
+    Returns
+    -------
+    difference, noise : torch.Tensor
+        float64, shape (3, H, W), on the scale of the pixels.
+    """
+    means, variances = [], []
+    for label in (REAL, FAKE):
+        chosen = images[labels == label]
+        total, squares = torch.zeros(2, *images.shape[1:], dtype=torch.float64)
+        for part in chosen.split(EXACT):
+            pixels = part.float()
+            total += pixels.sum(0)
+            squares += pixels.square().sum(0)
+        count = len(chosen)
+        means.append(total / count)
+        variances.append((squares - total.square() / count) / (count - 1) / count)
+    return means[REAL] - means[FAKE], (variances[REAL] + variances[FAKE]).sqrt()
+
+
+def root_mean_square(values: torch.Tensor) -> float:
+    """Return the root of the mean of the squares of all values: the size of a typical one, whatever its sign."""
+    return float(values.square().mean().sqrt())
+
+
+def shuffled_labels(images: ImageSet, seed: int) -> torch.Tensor:
+    """Return the labels in a random order, int64 (N,). Every object class keeps as many of each label as it had."""
+    rng = np.random.default_rng(seed)
+    labels = images.labels.numpy().copy()
+    for klass in np.unique(images.classes):
+        rows = np.flatnonzero(images.classes.numpy() == klass)
+        labels[rows] = rng.permutation(labels[rows])
+    return torch.from_numpy(labels)
 
 
 def mean_colours(images: torch.Tensor) -> torch.Tensor:
@@ -36,6 +87,10 @@ def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         float32, shape (N, S // 2): log10 of the mean power at 1 … S // 2 cycles per image.
     """
+    return torch.cat([_radial_power_spectrum(part) for part in images.split(CHUNK)])
+
+
+def _radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     size = images.shape[-1]
     grey = images.float().mean(1) / 255
     window = torch.hann_window(size, periodic=False)
@@ -45,6 +100,44 @@ def radial_power_spectrum(images: torch.Tensor) -> torch.Tensor:
     ring = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     rings = torch.stack([power[:, ring == radius].mean(1) for radius in range(1, size // 2 + 1)], 1)
     return (rings + 1e-12).log10()
+
+
+def blurred(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images (N, 3, H, W) that were halved in size and enlarged again, so that fine detail is lost."""
+    parts = [functional.avg_pool2d(part.float(), 2) for part in images.split(CHUNK)]
+    large = [functional.interpolate(part, scale_factor=2, mode="bilinear").round() for part in parts]
+    return torch.cat([part.to(torch.uint8) for part in large])
+
+
+def reduced_photographs(antialias: bool, count: int = 20, side: int = 256, seed: int = 0) -> torch.Tensor:
+    """Return pieces of the sample's photographs, cut at ``side`` × ``side`` pixels and reduced to 32×32.
+
+    Parameters
+    ----------
+    antialias : bool
+        Whether the filter averages over all pixels that become one. Without that, each new pixel comes from the two by
+        two pixels around one point.
+    count : int
+        Number of pieces of each photograph.
+    side : int
+        At most 300 pixels, the height of the smallest photograph.
+    seed : int
+        Equal seeds cut equal pieces.
+
+    Returns
+    -------
+    torch.Tensor
+        uint8, shape (10 · count, 3, 32, 32): photograph after photograph.
+    """
+    rng, pieces = np.random.default_rng(seed), []
+    for name in sample.PHOTOGRAPHS:
+        pixels = torch.from_numpy(np.array(sample.photograph(name))).permute(2, 0, 1)
+        height, width = pixels.shape[1:]
+        for _ in range(count):
+            top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+            pieces.append(pixels[:, top : top + side, left : left + side])
+    small = functional.interpolate(torch.stack(pieces).float(), size=32, mode="bilinear", antialias=antialias)
+    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def mean_and_interval(values: torch.Tensor) -> tuple[list[float], list[float]]:
@@ -74,23 +167,57 @@ def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
     return counts
 
 
+def probe(features: torch.Tensor, labels: torch.Tensor) -> Pipeline:
+    """Return a logistic regression on a few numbers of each image, standardised: (N, D) and labels (N,)."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features.numpy(), labels.numpy())
+
+
 def probe_accuracy(train: torch.Tensor, val: torch.Tensor, cifake: Cifake) -> float:
-    """Return the validation accuracy of a logistic regression on a few numbers of each image: (N, D) for each split."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(probe.fit(train.numpy(), cifake.train.labels.numpy()).score(val.numpy(), cifake.val.labels.numpy()))
+    """Return the validation accuracy of `probe` on a few numbers of each image: (N, D) for each split."""
+    return float(probe(train, cifake.train.labels).score(val.numpy(), cifake.val.labels.numpy()))
+
+
+def called_fake(fitted: Pipeline, features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return the share of the images of each label that a `probe` calls FAKE: numbers (N, D) and labels (N,)."""
+    calls = fitted.predict(features.numpy()) == FAKE
+    return {name: float(calls[labels.numpy() == label].mean()) for label, name in enumerate(LABELS)}
 
 
 def facts(cifake: Cifake, entries: dict[str, list[Entry]]) -> dict:
     """Return everything that lesson 01 measures, as JSON types, for the sample or for CIFAKE."""
-    colours = {split: mean_colours(images.images) for split, images in cifake.splits.items()}
-    spectra = {split: radial_power_spectrum(images.images) for split, images in cifake.splits.items()}
-    measured = {"data": cifake.source, "data_hash": cifake.hash, "images": len(cifake.train) + len(cifake.val)}
+    splits = {"train": cifake.train, "val": cifake.val}
+    colours = {split: mean_colours(images.images) for split, images in splits.items()}
+    spectra = {split: radial_power_spectrum(images.images) for split, images in splits.items()}
+    measured = {
+        "data": cifake.source,
+        "data_hash": cifake.hash,
+        "images": len(cifake.train) + len(cifake.val),
+        "split_sizes": {split: len(images) for split, images in cifake.splits.items()},
+    }
+    difference, noise = mean_difference(cifake.train.images, cifake.train.labels)
+    shuffled, _ = mean_difference(cifake.train.images, shuffled_labels(cifake.train, seed=0))
+    measured["mean_image"] = {
+        "difference": root_mean_square(difference),
+        "noise": root_mean_square(noise),
+        "difference_shuffled": root_mean_square(shuffled),
+    }
     for name, values in (("colour", colours), ("spectrum", spectra)):
         measured[name] = {}
         for label, label_name in enumerate(LABELS):
-            mean, half_width = mean_and_interval(values["train"][cifake.train.labels == label])
-            measured[name][label_name] = {"mean": mean, "half_width": half_width}
+            chosen = values["train"][cifake.train.labels == label]
+            mean, half_width = mean_and_interval(chosen)
+            measured[name][label_name] = {
+                "mean": mean,
+                "half_width": half_width,
+                "deviation": chosen.std(0).tolist(),
+            }
         measured[name]["probe_accuracy"] = probe_accuracy(values["train"], values["val"], cifake)
+    fitted = probe(spectra["train"], cifake.train.labels)
+    unsharp = radial_power_spectrum(blurred(cifake.val.images))
+    measured["called_fake"] = {
+        "unchanged": called_fake(fitted, spectra["val"], cifake.val.labels),
+        "blurred": called_fake(fitted, unsharp, cifake.val.labels),
+    }
     measured["duplicates"] = {}
     for split, others in (("val", [cifake.train]), ("test", [cifake.train, cifake.val])):
         images = cifake.splits[split]

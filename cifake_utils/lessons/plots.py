@@ -10,7 +10,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -19,6 +19,12 @@ from torch import nn
 from cifake_utils import catalogue, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
+from cifake_utils.lessons.exploration import (
+    mean_and_interval,
+    mean_difference,
+    radial_power_spectrum,
+    shuffled_labels,
+)
 from cifake_utils.lessons.robustness import CORRUPTIONS
 from cifake_utils.records import Record
 
@@ -48,14 +54,25 @@ def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -
     return figure
 
 
-def mean_images(images: ImageSet) -> Figure:
-    """Show the mean image of each label and their difference, eight-fold enlarged around mid-grey."""
-    means = [images.images[images.labels == label].float().mean(0).permute(1, 2, 0) / 255 for label in range(2)]
-    figure, axes = plt.subplots(1, 3, figsize=(7.5, 2.7), layout="constrained")
-    shown = (*means, (0.5 + 8 * (means[0] - means[1])).clamp(0, 1))
-    for panel, picture, title in zip(axes, shown, (*LABELS, "8 × (REAL − FAKE)"), strict=True):
-        panel.imshow(picture.numpy())
-        panel.set_title(f"mean {title}" if title in LABELS else title)
+def mean_images(images: ImageSet, gain: float = 3) -> Figure:
+    """Show the mean image of each label, and their difference beside one of shuffled labels, both enlarged around grey.
+
+    Parameters
+    ----------
+    images : ImageSet
+    gain : float
+        The differences are multiplied by it. At 3, none of CIFAKE's leaves the range of a pixel.
+    """
+    means = [images.images[images.labels == label].float().mean(0) for label in range(len(LABELS))]
+    shuffled = shuffled_labels(images, seed=0)
+    differences = [mean_difference(images.images, labels)[0] for labels in (images.labels, shuffled)]
+    shown = [*means, *(127.5 + gain * difference for difference in differences)]
+    enlarged = f"{gain:g} × difference"
+    titles = [*(f"mean {label}" for label in LABELS), f"{enlarged},\nright labels", f"{enlarged},\nshuffled labels"]
+    figure, axes = plt.subplots(1, 4, figsize=(10, 3.1), layout="constrained")
+    for panel, picture, title in zip(axes, shown, titles, strict=True):
+        panel.imshow((picture.permute(1, 2, 0) / 255).clamp(0, 1).numpy())
+        panel.set_title(title, fontsize=13)
         panel.axis("off")
     return figure
 
@@ -63,31 +80,118 @@ def mean_images(images: ImageSet) -> Figure:
 def colours(*sources: dict) -> Figure:
     """Plot mean red, green and blue of each label with 95 % intervals, one panel for each `exploration.facts`."""
     figure, axes = plt.subplots(
-        1, len(sources), figsize=(4.5 * len(sources), 3), squeeze=False, sharey=True, layout="constrained"
+        1, len(sources), figsize=(4.8 * len(sources), 3.4), squeeze=False, sharey=True, layout="constrained"
     )
     for panel, facts in zip(axes[0], sources, strict=True):
         for offset, label in zip((-0.08, 0.08), LABELS, strict=True):
             values = facts["colour"][label]
-            style = {"fmt": MARKERS[label], "color": COLOURS[label], "label": label}
-            panel.errorbar(np.arange(3) + offset, values["mean"], values["half_width"], capsize=4, **style)
+            style = {"fmt": MARKERS[label], "color": COLOURS[label], "label": label, "markersize": 8}
+            panel.errorbar(np.arange(3) + offset, values["mean"], values["half_width"], capsize=5, **style)
         panel.set_xticks(range(3), ["red", "green", "blue"])
-        panel.set(xlim=(-0.5, 2.5), title=f"Mean colour, {facts['data']}")
-        panel.legend()
-    axes[0, 0].set_ylabel("mean value (0 to 255)")
+        panel.set(xlim=(-0.5, 2.5))
+        panel.set_title(f"Mean colour, {_measured_on(facts)}", fontsize=13)
+        panel.tick_params(labelsize=12)
+        panel.legend(fontsize=12)
+    axes[0, 0].set_ylabel("mean value (0 to 255)", fontsize=12)
     return figure
 
 
 def spectra(*sources: dict) -> Figure:
     """Plot mean log power against spatial frequency with 95 % bands, one panel for each `exploration.facts`."""
-    figure, axes = plt.subplots(1, len(sources), figsize=(5 * len(sources), 3.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(sources), figsize=(5.2 * len(sources), 3.8), squeeze=False, layout="constrained")
     for panel, facts in zip(axes[0], sources, strict=True):
         for label in LABELS:
             mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
-            frequency = np.arange(1, len(mean) + 1)
-            panel.plot(frequency, mean, color=COLOURS[label], marker=MARKERS[label], markersize=4, label=label)
-            panel.fill_between(frequency, mean - half_width, mean + half_width, color=COLOURS[label], alpha=0.3)
-        panel.set(xlabel="cycles an image", ylabel="log₁₀ power", title=f"Radial spectrum, {facts['data']}")
-        panel.legend()
+            _spectrum(panel, mean, half_width, label, COLOURS[label], MARKERS[label])
+        _name_spectrum(panel, f"Power spectrum, {_measured_on(facts)}")
+    return figure
+
+
+def _measured_on(facts: dict) -> str:
+    """Return which images `exploration.facts` took its means of."""
+    return f"{facts['data']} ({facts['split_sizes']['train']:,} images)"
+
+
+def compared_spectra(powers: Mapping[str, torch.Tensor], title: str) -> Figure:
+    """Plot the mean log power of several groups of images against spatial frequency, with 95 % bands.
+
+    Parameters
+    ----------
+    powers : mapping of str to torch.Tensor
+        `exploration.radial_power_spectrum` of each group, (N, D).
+    title : str
+    """
+    figure, panel = plt.subplots(figsize=(5.8, 3.8), layout="constrained")
+    for (name, power), colour, marker in zip(powers.items(), sns.color_palette("colorblind")[2:], "sD^v", strict=False):
+        mean, half_width = map(np.array, mean_and_interval(power))
+        _spectrum(panel, mean, half_width, name, colour, marker)
+    _name_spectrum(panel, title)
+    return figure
+
+
+def _spectrum(panel: Axes, mean: np.ndarray, half_width: np.ndarray, label: str, colour: Any, marker: str) -> None:
+    frequency = np.arange(1, len(mean) + 1)
+    panel.plot(frequency, mean, color=colour, marker=marker, markersize=6, label=label)
+    panel.fill_between(frequency, mean - half_width, mean + half_width, color=colour, alpha=0.3)
+
+
+def _name_spectrum(panel: Axes, title: str) -> None:
+    panel.set_xlabel("spatial frequency (cycles an image)", fontsize=12)
+    panel.set_ylabel("log₁₀ power", fontsize=12)
+    panel.set_title(title, fontsize=13)
+    panel.tick_params(labelsize=11)
+    panel.legend(fontsize=12)
+
+
+def spectrum_steps(image: torch.Tensor) -> Figure:
+    """Show how the power spectrum of one image is made: grey, faded out, its power, and the mean over rings.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        uint8, shape (3, S, S).
+    """
+    size = image.shape[-1]
+    grey = image.float().mean(0) / 255
+    window = torch.hann_window(size, periodic=False)
+    faded = (grey - grey.mean()) * window[:, None] * window
+    power = (torch.fft.fftshift(torch.fft.fft2(faded).abs().square()) + 1e-12).log10()
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.3), layout="constrained", width_ratios=(1, 1, 1, 1.3))
+    half = size // 2
+    edges = (-half - 0.5, half - 0.5, -half - 0.5, half - 0.5)
+    for panel, picture, title, extent in (
+        (axes[0], grey, "1 grey image", None),
+        (axes[1], faded, "2 faded at its borders", None),
+        (axes[2], power, "3 log power, rings 4 and 12", edges),
+    ):
+        panel.imshow(picture.numpy(), cmap="gray" if extent is None else "viridis", extent=extent)
+        panel.set_title(title, fontsize=13)
+        if extent is None:
+            panel.axis("off")
+    for radius in (4, 12):
+        axes[2].add_patch(Circle((0, 0), radius, fill=False, edgecolor="white", linewidth=1.5, linestyle="--"))
+    axes[2].set_xlabel("cycles across", fontsize=12)
+    axes[2].set_ylabel("cycles down", fontsize=12)
+    rings = radial_power_spectrum(image[None])[0].numpy()
+    axes[3].plot(range(1, len(rings) + 1), rings, "o-", color="black")
+    axes[3].set_title("4 mean of each ring", fontsize=13)
+    axes[3].set_xticks(range(0, len(rings) + 1, 4))
+    axes[3].set_xlabel("cycles an image", fontsize=12)
+    axes[3].set_ylabel("log₁₀ power", fontsize=12)
+    return figure
+
+
+def descent(losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Plot the cross-entropy of each group of images against the step of gradient descent, counted from 1."""
+    figure, panel = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for (name, values), style in zip(losses.items(), ("-", "--"), strict=False):
+        panel.plot(range(1, len(values) + 1), values, style, color="black", linewidth=2, label=name)
+    panel.axhline(np.log(2), color="0.5", linestyle=":", label="log 2")
+    panel.set(xscale="log", ylim=(0, None))
+    panel.set_xlabel("step", fontsize=12)
+    panel.set_ylabel("cross-entropy (nats)", fontsize=12)
+    panel.tick_params(labelsize=11)
+    panel.legend(fontsize=12)
     return figure
 
 

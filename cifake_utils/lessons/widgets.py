@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, roc_curve
 
-from cifake_utils import evaluation, needs, rotation
+from cifake_utils import CifakeError, evaluation, needs, rotation
 from cifake_utils.data import FAKE, LABELS, REAL, ImageSet
 
 with needs("lessons"):
@@ -93,15 +94,47 @@ class QuizState:
             guessing = 100 / len(self.choices)
             return (
                 f"{self.score} of {len(self.images)} right. From so few images, your true accuracy lies between "
-                f"{100 * low:.0f} % and {100 * high:.0f} % (95 % interval); guessing gives {guessing:.0f} %."
+                f"{100 * low:.0f} % and {100 * high:.0f} % (95 % interval); guessing gives {guessing:.0f} %. "
+                f"{self._review()}"
             )
         return f"Image {len(self.answers) + 1} of {len(self.images)}, {self.score} right so far."
 
+    def _review(self) -> str:
+        """Return how many images of each kind were answered wrongly."""
+        labels, answers = self.images.labels.numpy(), np.array(self.answers)
+        parts = []
+        for label in np.unique(labels):
+            here = labels == label
+            parts.append(f"{(answers[here] != label).sum()} of {here.sum()} {self.choices[label]}")
+        return f"Wrong: {', '.join(parts)}."
+
 
 def draw_quiz(images: ImageSet, count: int, seed: int) -> QuizState:
-    """Return a new quiz with ``count`` images drawn at random, half of them FAKE on average."""
+    """Return a new quiz with ``count`` images drawn at random, half of them FAKE, and no two alike.
+
+    The object classes take turns, so that ten images show ten classes where there are so many. Raises a `CifakeError`
+    if there are too few images of a label.
+    """
     rng = np.random.default_rng(seed)
-    return QuizState(images.subset(rng.choice(len(images), count, replace=False)))
+    labels, classes = images.labels.numpy(), images.classes.numpy()
+    turn = {klass: place for place, klass in enumerate(rng.permutation(np.unique(classes)))}
+    chosen: list[int] = []
+    for label, wanted in ((REAL, count // 2), (FAKE, count - count // 2)):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) < wanted:
+            raise CifakeError(
+                f"The quiz needs {wanted} images with the label {LABELS[label]}, and there are {len(rows)}. "
+                "Choose a smaller count."
+            )
+        # FAKE goes on with the classes at which REAL stopped. Among images of one class the first one comes first.
+        seen: Counter = Counter()
+        order = []
+        for row in rows:
+            klass = classes[row]
+            order.append((seen[klass], (turn[klass] - (count // 2) * label) % len(turn), row))
+            seen[klass] += 1
+        chosen += [row for _, _, row in sorted(order)[:wanted]]
+    return QuizState(images.subset(rng.permutation(chosen)))
 
 
 def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
@@ -113,7 +146,10 @@ def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
 
 
 def render_quiz(state: QuizState) -> Figure:
-    """Return the picture of a quiz: the current image, or at the end every image with its correct answer."""
+    """Return the picture of a quiz: the current image, or at the end every image with its correct answer.
+
+    At the end, images that were answered wrongly come first, each in a thick frame.
+    """
     pixels = state.images.images.permute(0, 2, 3, 1).numpy()
     if not state.finished:
         figure = Figure((3, 3), layout="constrained")
@@ -123,19 +159,25 @@ def render_quiz(state: QuizState) -> Figure:
         return figure
     columns = 5
     rows = -(-len(pixels) // columns)
-    figure = Figure((1.5 * columns, 1.8 * rows), layout="constrained")
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-        axes.axis("off")
-    for axes, image, label, answer in zip(
-        figure.axes, pixels, state.images.labels.tolist(), state.answers, strict=False
-    ):
-        axes.imshow(image, interpolation="nearest")
-        axes.set_title(f"{state.choices[label]} {'✓' if label == answer else '✗'}", fontsize=9)
+    figure = Figure((1.6 * columns, 1.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    wrong = state.images.labels.numpy() != np.array(state.answers)
+    for panel in panels:
+        panel.set(xticks=[], yticks=[])
+        panel.axis("off")
+    for panel, place in zip(figure.axes, np.argsort(~wrong, kind="stable"), strict=False):
+        panel.imshow(pixels[place], interpolation="nearest")
+        panel.set_title(f"{state.choices[state.images.labels[place]]} {'✗' if wrong[place] else '✓'}", fontsize=11)
+        if wrong[place]:
+            panel.axis("on")
+            for spine in panel.spines.values():
+                spine.set(linewidth=5, edgecolor="#CC79A7")  # seen on dark and on light images
     return figure
 
 
-def real_or_rendered(images: ImageSet, count: int = 10, seed: int = 0) -> Interactive:
-    """Return the quiz *real or rendered?* over ``count`` of the images."""
+def real_or_rendered(images: ImageSet, count: int = 10, seed: int | None = None) -> Interactive:
+    """Return the quiz *real or rendered?* over ``count`` of the images. Without a seed every call draws others."""
+    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
     return _quiz(lambda seed: draw_quiz(images, count, seed), _labels(), seed)
 
 
