@@ -41,7 +41,7 @@ LESSONS = {
     "07": Lesson("Learn from\nrotations", (4, 0), ("04",)),
     "08": Lesson("Compare", (5, 0), ("06", "07")),
 }
-WIDTH, HEIGHT = 0.76, 0.66  # of a box, where columns and rows are 1 apart
+WIDTH, HEIGHT = 0.76, 0.72  # of a box, where columns and rows are 1 apart
 
 
 def course_map(here: str) -> Figure:
@@ -52,7 +52,7 @@ def course_map(here: str) -> Figure:
     if here not in LESSONS:
         raise CifakeError(f"There is no lesson {here!r} on the map. Choose one of: {', '.join(LESSONS)}.")
     columns, rows = (1 + max(places) for places in zip(*(lesson.place for lesson in LESSONS.values()), strict=True))
-    figure, axes = plt.subplots(figsize=(1.5 * columns, rows), layout="constrained")
+    figure, axes = plt.subplots(figsize=(1.5 * columns, 1.05 * rows), layout="constrained")
     for number, lesson in LESSONS.items():
         x, y = lesson.place
         box = FancyBboxPatch(
@@ -69,10 +69,7 @@ def course_map(here: str) -> Figure:
         axes.text(x, -y, f"{number}\n{lesson.name}", ha="center", va="center", fontsize=9, color=colour)
         for needed in lesson.needs:
             axes.add_patch(_arrow(LESSONS[needed].place, (x, y)))
-    axes.set(
-        xlim=(-0.5, 5.5),
-        ylim=(-2.4, 0.4),
-    )
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(0.5 - rows, 0.5))
     axes.axis("off")
     return figure
 
