@@ -109,29 +109,25 @@ def image_effects(*sources: dict) -> Figure:
 
 
 def map_effects(*sources: dict) -> Figure:
-    """Plot effect sizes of every channel in falling order with 95 % bands, one column for each `effects.facts`.
+    """Plot the effect size of every channel's dimension against that of its plain mean, a point for each channel.
 
-    The dimension of the channel's map, and the map's plain mean.
+    A row for each stage, a column for each `effects.facts`. On the dashed diagonal both are equal.
     """
     stages = list(sources[0]["map"])
-    size = (4.5 * len(sources), 2.6 * len(stages))
+    size = (3.9 * len(sources), 3.5 * len(stages))
     figure, axes = plt.subplots(
-        len(stages), len(sources), figsize=size, squeeze=False, sharey=True, layout="constrained"
+        len(stages), len(sources), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
     )
-    styles = {"dimension": ("black", "o"), "mean": (sns.color_palette("colorblind")[2], "s")}
     for column, facts in enumerate(sources):
         for panel, stage in zip(axes[:, column], stages, strict=True):
-            for name, (colour, marker) in styles.items():
-                effects = facts["map"][stage][name]
-                order = np.argsort(effects["d"])[::-1]
-                d, low, high = (np.array(effects[key])[order] for key in ("d", "low", "high"))
-                rank = np.arange(1, len(d) + 1)
-                panel.plot(rank, d, color=colour, marker=marker, markersize=3, markevery=len(d) // 16, label=name)
-                panel.fill_between(rank, low, high, color=colour, alpha=0.3)
-            panel.axhline(0, color="0.6", linestyle=":")
-            panel.set(title=f"{stage}, {facts['data']}", xlabel="channels, in falling order")
-            panel.legend()
-    figure.supylabel("d (FAKE − REAL)")
+            effects = facts["map"][stage]
+            panel.axline((0, 0), slope=1, color="0.6", linestyle="--")
+            panel.axhline(0, color="0.8", linewidth=0.8)
+            panel.axvline(0, color="0.8", linewidth=0.8)
+            panel.plot(effects["mean"]["d"], effects["dimension"]["d"], "o", color="black", markersize=3.5, alpha=0.6)
+            panel.set(title=f"{stage}, {facts['data']}", aspect="equal")
+    figure.supxlabel("d of the plain mean (FAKE − REAL)")
+    figure.supylabel("d of the dimension (FAKE − REAL)")
     return figure
 
 
