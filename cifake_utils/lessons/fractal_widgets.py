@@ -155,7 +155,7 @@ def render_roughness(hurst: float, seed: int = 0) -> View:
     estimates = {name: estimator(surface) for name, estimator in SURFACE_ESTIMATORS.items()}
     for place, (value, marker) in enumerate(zip(estimates.values(), "osD", strict=True)):
         right.plot(value, -place, marker, color="black")
-        right.annotate(list(estimates)[place], (1.95, 0.2 - place), fontsize=10)
+        right.annotate(list(estimates)[place], (1.93, 0.2 - place), fontsize=9)
     right.axvline(3 - hurst, color="0.5", linestyle="--")
     right.set(xlim=(1.9, 3.1), ylim=(-2.5, 0.5), yticks=[], title="dimension (dashed: truth)")
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in estimates.items())

@@ -94,16 +94,17 @@ def spectra(*sources: dict) -> Figure:
 def image_effects(*sources: dict) -> Figure:
     """Plot effect sizes of the images' dimensions with 95 % intervals, one panel for each `effects.facts`."""
     figure, axes = plt.subplots(
-        1, len(sources), figsize=(4.5 * len(sources), 2.2), squeeze=False, sharey=True, layout="constrained"
+        1, len(sources), figsize=(4.8 * len(sources), 2.6), squeeze=False, sharey=True, layout="constrained"
     )
     for panel, facts in zip(axes[0], sources, strict=True):
         for place, effect in enumerate(facts["image"]["estimators"].values()):
             panel.plot([effect["low"], effect["high"]], [-place, -place], color="black")
             panel.plot(effect["d"], -place, "o", color="black")
         panel.axvline(0, color="0.6", linestyle=":")
-        panel.set(xlim=(-1.3, 1.3), xlabel="d (FAKE − REAL)", title=f"Images, {facts['data']}")
+        panel.set(xlim=(-1.3, 1.3), title=f"Images, {facts['data']}")
+        panel.set_xlabel("effect size d (FAKE − REAL)", fontsize=12)
     names = list(sources[0]["image"]["estimators"])
-    axes[0, 0].set_yticks([-place for place in range(len(names))], names)
+    axes[0, 0].set_yticks([-place for place in range(len(names))], names, fontsize=12)
     axes[0, 0].set_ylim(0.5 - len(names), 0.5)
     return figure
 
@@ -125,7 +126,8 @@ def map_effects(*sources: dict) -> Figure:
             panel.axhline(0, color="0.8", linewidth=0.8)
             panel.axvline(0, color="0.8", linewidth=0.8)
             panel.plot(effects["mean"]["d"], effects["dimension"]["d"], "o", color="black", markersize=3.5, alpha=0.6)
-            panel.set(title=f"{stage}, {facts['data']}", aspect="equal")
+            panel.set_aspect("equal")
+            panel.set_title(f"{stage}, {facts['data']}", fontsize=12)
     figure.supxlabel("d of the plain mean (FAKE − REAL)")
     figure.supylabel("d of the dimension (FAKE − REAL)")
     return figure
