@@ -1,4 +1,4 @@
-"""The widgets of lessons 02 and 02b. Behind each is a pure function from the values of its controls to a picture and a text."""
+"""The widgets of lessons 02 and 02b. Behind each is a pure function from the values of its controls to a view."""
 
 from functools import cache
 
@@ -42,13 +42,14 @@ def beside(box: Interactive) -> Interactive:
     below = len(controls) + 2  # a row for each control, an empty one that takes what is left, and the sentence
     box.layout = ipywidgets.Layout(
         display="grid",
-        grid_template_columns="minmax(200px, 320px) minmax(0, max-content)",
+        grid_template_columns="minmax(260px, 1fr) minmax(0, max-content)",
         grid_template_rows=f"repeat({len(controls)}, max-content) 1fr max-content",
-        grid_gap="0 16px",
+        grid_gap="0 12px",
+        max_width="900px",
     )
     for row, control in enumerate(controls, 1):
         control.layout = ipywidgets.Layout(width="auto", grid_area=f"{row} / 1")
-        control.style.description_width = "72px"
+        control.style.description_width = "64px"
     picture.layout.grid_area = f"1 / 2 / {below} / 3"
     message.layout.grid_area = f"{below} / 1 / {below + 1} / 3"
     return box
@@ -80,8 +81,8 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
         Side of a box in pixels.
     """
     mask = draw(name).mask if name in shapes.SHAPES else photograph(name) > threshold
-    figure = Figure((7, 3.6))
-    edges = {"left": 0.01, "right": 0.98, "bottom": 0.15, "top": 0.97, "wspace": 0.22}
+    figure = Figure((6.2, 3.2))
+    edges = {"left": 0.01, "right": 0.98, "bottom": 0.17, "top": 0.97, "wspace": 0.24}
     left, right = figure.subplots(1, 2, gridspec_kw=edges)
     left.imshow(boxes_drawn(mask, size), interpolation="nearest")
     left.axis("off")
@@ -201,7 +202,7 @@ def render_pair(pair: tuple[float, float], seed: int, answer: str | None = None)
 def which_is_rougher(seed: int = 0) -> Interactive:
     """Return a game: two surfaces, of which the reader chooses the rougher one; then both dimensions are shown."""
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
-    message = ipywidgets.Label()
+    message = ipywidgets.HTML()
     choices = {name: ipywidgets.Button(description=f"{name} is rougher") for name in "AB"}
     again = ipywidgets.Button(description="new pair", icon="refresh")
     right: list[bool] = []  # for every answered pair
@@ -240,7 +241,7 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
     threshold : float
         In the same units.
     """
-    figure = Figure((6.4, 4.4))
+    figure = Figure((5.8, 4.2))
     edges = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.93}
     limit = max(1.0, float(maps.abs().max()))
     sentences = []
@@ -253,9 +254,9 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
         dimension = (
             fractal.box_counting_dimension(mask) if mask.any() else 0.0
         )  # the value of the layer for an empty map
-        row[0].set_title(f"{LABELS[label]} image", color=COLOURS[LABELS[label]], fontsize=11)
-        row[1].set_title(f"one channel, {mask.shape[1]}×{mask.shape[0]}", fontsize=11)
-        row[2].set_title(f"above: dimension {dimension:.2f}", fontsize=11)
+        row[0].set_title(f"{LABELS[label]} image", color=COLOURS[LABELS[label]], fontsize=10)
+        row[1].set_title(f"one channel, {mask.shape[1]}×{mask.shape[0]}", fontsize=10)
+        row[2].set_title(f"above: dimension {dimension:.2f}", fontsize=10)
         for panel in row:
             panel.set(xticks=[], yticks=[])
         sentences.append(f"{LABELS[label]}: boxes {', '.join(map(str, counts))}, dimension {dimension:.2f}")
