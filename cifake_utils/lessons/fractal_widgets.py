@@ -84,7 +84,7 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
     figure = Figure((6.2, 3.2))
     edges = {"left": 0.01, "right": 0.98, "bottom": 0.17, "top": 0.97, "wspace": 0.24}
     left, right = figure.subplots(1, 2, gridspec_kw=edges)
-    left.imshow(boxes_drawn(mask, size), interpolation="nearest")
+    left.imshow(boxes_drawn(mask, size), interpolation="antialiased")
     left.axis("off")
     if not mask.any():
         return figure, "No pixel is brighter than the threshold. The set is empty, and nothing has no dimension."
