@@ -1,4 +1,4 @@
-"""Accuracy and speed of box counters, fractal layer and lesson 02's widgets, side by side."""
+"""Accuracy and speed of box counters, fractal layer and the widgets of lessons 02 and 02b, side by side."""
 
 import time
 from collections.abc import Iterable
@@ -159,11 +159,10 @@ def moved(box, moves: dict[str, list]) -> dict[str, float]:
 
 def redraws() -> dict[str, dict[str, float]]:
     explorer = fractal_widgets.box_counting_explorer()
-    results = {"explorer, Koch curve": moved(explorer, {"box size": range(1, 60)})}
+    results = {"explorer, Koch curve": moved(explorer, {"box size": fractal_widgets.BOX_SIZES})}
     explorer.children[0].value = "astronaut"
-    sizes, thresholds = range(1, 60), np.arange(0.05, 0.9, 0.05)
+    sizes, thresholds = fractal_widgets.BOX_SIZES, np.arange(0.05, 0.9, 0.05)
     results["explorer, photograph"] = moved(explorer, {"box size": sizes, "threshold": thresholds})
-    results["which is rougher"] = moved(fractal_widgets.which_is_rougher(), {"Hurst H": fractal_widgets.HURST})
     layers = {stage: fractal.FractalDimension(channels) for stage, channels in (("stem", 64), ("layer1", 256))}
     inside = fractal_widgets.inside_the_network(Backbone().eval(), layers, data.load())
     channels, thresholds = range(1, 60), np.arange(-1.9, 2, 0.1)

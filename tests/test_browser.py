@@ -257,10 +257,29 @@ def test_a_stored_widget_is_a_picture_until_the_notebook_is_trusted(lab, page, o
     expect(picture).to_have_count(0)
 
 
-def test_box_size_slider(run):
-    page = run("02_box_counting.ipynb", "box_counting_explorer()")
+def test_which_is_rougher_reveals_after_a_choice(run):
+    page = run("02b_other_dimensions.ipynb", "which_is_rougher()")
+    choice = page.get_by_role("button", name="A is rougher")
+    game = Widget(choice)
+    before = game.seen()
+    choice.click()
+    game.expect_another_picture(*before)
+    expect(choice).to_be_disabled()
+    expect(game.box.get_by_text(re.compile(r"[01] of 1 right so far"))).to_be_visible()
+    page.get_by_role("button", name="new pair").click()
+    expect(choice).to_be_enabled()
+
+
+def test_box_size_slider_on_a_small_screen(run, page):
+    page.set_viewport_size({"width": 1024, "height": 600})
+    run("02_box_counting.ipynb", "box_counting_explorer()")
     slider = find_slider(page, "box size")
     explorer = Widget(slider)
+    slider.scroll_into_view_if_needed()
+    control, image = slider.bounding_box(), explorer.picture.bounding_box()
+    # The picture stands beside the controls, and all of it is seen.
+    assert control["x"] + control["width"] <= image["x"]
+    assert image["y"] <= control["y"] < image["y"] + image["height"] and image["height"] < 400
     message = explorer.box.get_by_text(re.compile(r"[0-9,]+ boxes of "))
 
     def count(size: int) -> int:

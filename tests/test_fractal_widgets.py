@@ -11,6 +11,10 @@ def controls(box):
     return {control.description: control for control in box.children[:-2]}
 
 
+def buttons(box):
+    return {button.description: button for button in box.children[1].children}
+
+
 def text_of(figure):
     return [text.get_text() for axes in figure.axes for text in (axes.title, *axes.texts)]
 
@@ -36,6 +40,18 @@ def test_explorer_says_and_draws_what_it_counts():
     assert len(counted.get_xdata()) == len(fitted.get_xdata()) == 7
 
 
+def test_one_box_is_not_boxes():
+    _, sentence = fractal_widgets.render_boxes("point", threshold=0.5, size=8)
+    assert sentence.startswith("1 box of 8×8 pixels.")
+
+
+def test_controls_stand_beside_the_picture():
+    box = fractal_widgets.box_counting_explorer()
+    *fields, picture, message = box.children
+    assert box.layout.display == "grid" and [field.layout.grid_area for field in fields] == ["1 / 1", "2 / 1", "3 / 1"]
+    assert picture.layout.grid_area == "1 / 2 / 5 / 3" and message.layout.grid_area == "5 / 1 / 6 / 3"
+
+
 def test_threshold_decides_on_photographs_and_may_empty_them():
     _, low = fractal_widgets.render_boxes("astronaut", threshold=0.2, size=1)
     _, high = fractal_widgets.render_boxes("astronaut", threshold=0.8, size=1)
@@ -48,6 +64,7 @@ def test_explorer_follows_its_sliders():
     box = fractal_widgets.box_counting_explorer()
     *_, picture, message = box.children
     before = bytes(picture.value), message.value
+    assert controls(box)["box size"].value == 32
     controls(box)["box size"].value = 8
     assert bytes(picture.value) != before[0] and message.value != before[1]
     assert bytes(picture.value).startswith(b"\x89PNG") and "8×8" in message.value
@@ -68,11 +85,35 @@ def test_roughness_shows_three_estimates_beside_the_truth():
 
 
 def test_rougher_surfaces_measure_higher():
-    box = fractal_widgets.which_is_rougher()
-    controls(box)["Hurst H"].value = 0.2
-    assert "2.80" in box.children[-1].value
     for estimator in fractal_widgets.SURFACE_ESTIMATORS.values():
         assert estimator(fractal_widgets.brownian(0.2, 0)) > estimator(fractal_widgets.brownian(0.8, 0)) + 0.2
+
+
+def test_pairs_are_neither_too_easy_nor_too_hard():
+    pairs = [fractal_widgets.draw_pair(seed) for seed in range(50)]
+    assert len(set(pairs)) > 30
+    assert all(0.09 < abs(first - second) < 0.31 for first, second in pairs)
+
+
+def test_a_pair_hides_its_numbers_until_it_is_answered():
+    figure, question = fractal_widgets.render_pair((0.3, 0.5), seed=0)
+    assert text_of(figure) == ["A", "B"] and question == "Which one is rougher?"
+    figure, verdict = fractal_widgets.render_pair((0.3, 0.5), seed=0, answer="A")
+    assert text_of(figure)[0] == "A: H = 0.30, dimension 2.70" and verdict.startswith("Right: A has the smaller H")
+    assert fractal_widgets.render_pair((0.3, 0.5), seed=0, answer="B")[1].startswith("No: A has the smaller H")
+
+
+def test_the_game_reveals_and_counts():
+    box = fractal_widgets.which_is_rougher(seed=0)
+    first, second = fractal_widgets.draw_pair(0)
+    rougher = "A" if first < second else "B"
+    asked = bytes(box.children[0].value)
+    buttons(box)[f"{rougher} is rougher"].click()
+    assert "1 of 1 right" in box.children[-1].value and bytes(box.children[0].value) != asked
+    assert buttons(box)["A is rougher"].disabled and buttons(box)["B is rougher"].disabled
+    buttons(box)["new pair"].click()
+    assert box.children[-1].value == "Which one is rougher? 1 of 1 right so far."
+    assert not buttons(box)["A is rougher"].disabled
 
 
 def test_map_view_measures_the_set_it_shows():
@@ -81,7 +122,7 @@ def test_map_view_measures_the_set_it_shows():
     maps[0, :, :4] = 1
     figure, sentence = fractal_widgets.render_map(images, maps, threshold=0.5)
     assert sentence == "REAL: boxes 32, 8, 2, dimension 2.00; FAKE: boxes 0, 0, 0, dimension 0.00."
-    assert {"REAL", "FAKE", "dimension 2.00", "dimension 0.00"} <= set(text_of(figure))
+    assert {"REAL image", "FAKE image", "above: dimension 2.00", "above: dimension 0.00"} <= set(text_of(figure))
 
 
 def test_map_widget_offers_the_channels_of_its_stage():

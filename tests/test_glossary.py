@@ -76,7 +76,7 @@ def test_every_entry_says_which_lessons_use_the_term(text, entries):
         GLOSSARY.parent / "../notebooks" / lesson.name for lesson in LESSONS
     }
     for anchor, body in entries.items():
-        numbers = re.findall(r"\[(\d\d)\]", body)
+        numbers = re.findall(r"\[(\d\d\w?)\]", body)
         assert set(numbers) <= set(defined), anchor
         assert numbers or "No lesson" in body, anchor
 
@@ -88,4 +88,4 @@ def test_links_of_a_lesson_lead_to_terms_that_name_it(lesson, entries):
     assert len(anchors) == len(set(anchors)), "a term is linked at its first use only"
     for anchor in anchors:
         assert anchor in entries, f"there is no entry {anchor!r}"
-        assert f"[{lesson.stem[:2]}]" in entries[anchor], f"{anchor!r} does not name this lesson"
+        assert f"[{lesson.stem.partition('_')[0]}]" in entries[anchor], f"{anchor!r} does not name this lesson"

@@ -27,7 +27,7 @@ def frame(name: str, size: int) -> Image.Image:
     """Return the explorer's view of a set under boxes of ``size`` pixels, its sentence above it, with few colours."""
     figure, sentence = fractal_widgets.render_boxes(name, threshold=0.5, size=size)
     width, height = figure.get_size_inches()
-    figure.text(0.01, 1.02, sentence, fontsize=11)
+    figure.text(0.01, 1.02, sentence, fontsize=8.5)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=90, bbox_inches=Bbox([[0, 0], [width, 1.08 * height]]))
     return Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)

@@ -34,6 +34,7 @@ class Lesson:
 LESSONS = {
     "01": Lesson("Explore\nCIFAKE", (0, 0)),
     "02": Lesson("Count\nboxes", (1, 1), ("01",)),
+    "02b": Lesson("Other\ndimensions", (2, 2), ("02",), optional=True),
     "03": Lesson("Train from\nscratch", (1, 0), ("01",)),
     "04": Lesson("Transfer", (2, 0), ("03",)),
     "05": Lesson("Fractal\nlayer", (3, 1), ("02", "04")),

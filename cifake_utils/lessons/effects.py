@@ -111,7 +111,7 @@ def of_maps(cifake: Cifake, backbone: models.Backbone, accelerator: Accelerator)
 
 
 def facts(cifake: Cifake, start: Weights, accelerator: Accelerator) -> dict:
-    """Return everything that lesson 02 measures on images and maps, as JSON types, for the sample or for CIFAKE.
+    """Return everything that lesson 02b measures on images and maps, as JSON types, for the sample or for CIFAKE.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The widgets of lesson 02. Behind each is a pure function from the values of its controls to a picture and a text."""
+"""The widgets of lessons 02 and 02b. Behind each is a pure function from the values of its controls to a view."""
 
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL, Cifake
 from cifake_utils.lessons import shapes
 from cifake_utils.lessons.plots import COLOURS
-from cifake_utils.lessons.widgets import Interactive, View, live
+from cifake_utils.lessons.widgets import Interactive, View, live, png
 from cifake_utils.models import Backbone
 
 with needs("lessons"):
@@ -21,7 +21,9 @@ with needs("lessons"):
 
 PHOTOGRAPHS = ("astronaut", "flower", "hubble")
 PHOTOGRAPH_SIDE = SURFACE_SIDE = 256  # pixels
-HURST = [step / 20 for step in range(2, 19)]
+BOX_SIZES = [*range(1, 17), 20, 24, 27, 32, 48, 64, 81]  # so few that a mouse can stop at each of them
+HURST = [step / 20 for step in range(2, 19)]  # what the two surfaces of a pair are drawn from
+LEAST_APART, MOST_APART = 0.1, 0.3  # of the Hurst exponents of a pair
 ORANGE = np.array(to_rgb(COLOURS["FAKE"]))
 
 
@@ -32,6 +34,25 @@ draw = cache(shapes.draw)
 def photograph(name: str) -> np.ndarray:
     """Return one of `PHOTOGRAPHS` as grey values from 0 to 1, (PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE)."""
     return np.asarray(sample.photograph(name).convert("L").resize((PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE))) / 255
+
+
+def beside(box: Interactive) -> Interactive:
+    """Put the controls of a widget at the left of its picture, and return it: both fit on a small screen together."""
+    *controls, picture, message = box.children
+    below = len(controls) + 2  # a row for each control, an empty one that takes what is left, and the sentence
+    box.layout = ipywidgets.Layout(
+        display="grid",
+        grid_template_columns="minmax(260px, 1fr) minmax(0, max-content)",
+        grid_template_rows=f"repeat({len(controls)}, max-content) 1fr max-content",
+        grid_gap="0 12px",
+        max_width="900px",
+    )
+    for row, control in enumerate(controls, 1):
+        control.layout = ipywidgets.Layout(width="auto", grid_area=f"{row} / 1")
+        control.style.description_width = "64px"
+    picture.layout.grid_area = f"1 / 2 / {below} / 3"
+    message.layout.grid_area = f"{below} / 1 / {below + 1} / 3"
+    return box
 
 
 def boxes_drawn(mask: np.ndarray, size: int) -> np.ndarray:
@@ -60,9 +81,10 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
         Side of a box in pixels.
     """
     mask = draw(name).mask if name in shapes.SHAPES else photograph(name) > threshold
-    figure = Figure((8, 4))
-    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.01, "right": 0.98, "bottom": 0.13, "top": 0.97})
-    left.imshow(boxes_drawn(mask, size), interpolation="nearest")
+    figure = Figure((6.2, 3.2))
+    edges = {"left": 0.01, "right": 0.98, "bottom": 0.17, "top": 0.97, "wspace": 0.24}
+    left, right = figure.subplots(1, 2, gridspec_kw=edges)
+    left.imshow(boxes_drawn(mask, size), interpolation="antialiased")
     left.axis("off")
     if not mask.any():
         return figure, "No pixel is brighter than the threshold. The set is empty, and nothing has no dimension."
@@ -75,16 +97,19 @@ def render_boxes(name: str, threshold: float, size: int) -> View:
     right.set(xlabel="log 1/ε (ε: box size in pixels)", ylabel="log N (N: number of boxes)")
     right.legend(loc="upper left")
     truth = f"; the set's own dimension is {draw(name).dimension:.3f}" if name in shapes.SHAPES else ""
-    return figure, f"{count:,} boxes of {size}×{size} pixels. Slope of the fit: {fit.dimension:.3f}{truth}."
+    boxes = "box" if count == 1 else "boxes"
+    return figure, f"{count:,} {boxes} of {size}×{size} pixels. Slope of the fit: {fit.dimension:.3f}{truth}."
 
 
 def box_counting_explorer() -> Interactive:
     """Return the explorer, in which the reader chooses a set or a photograph, a threshold and a box size."""
-    return live(
-        render_boxes,
-        name=ipywidgets.Dropdown(options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Koch", description="set"),
-        threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="threshold"),
-        size=ipywidgets.IntSlider(32, min=1, max=64, description="box size"),
+    return beside(
+        live(
+            render_boxes,
+            name=ipywidgets.Dropdown(options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Koch", description="set"),
+            threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="threshold"),
+            size=ipywidgets.SelectionSlider(options=BOX_SIZES, value=32, description="box size"),
+        )
     )
 
 
@@ -104,7 +129,7 @@ def contour_dimension(surface: np.ndarray) -> float:
     return 1 + fractal.box_counting_dimension(outline(surface > np.median(surface)))
 
 
-# The estimators that the second widget compares. Each takes a surface (H, W).
+# The estimators that lesson 02b compares. Each takes a surface (H, W).
 SURFACE_ESTIMATORS = {
     "variogram": fractal.variogram_dimension,
     "contour line + 1": contour_dimension,
@@ -122,30 +147,86 @@ def render_roughness(hurst: float, seed: int = 0) -> View:
     """Show a fractional Brownian surface, a cut through it, and three estimates beside the true dimension 3 − H."""
     surface = brownian(hurst, seed)
     figure = Figure((9, 3))
-    edges = {"left": 0.01, "right": 0.98, "bottom": 0.1, "top": 0.9}
+    edges = {"left": 0.01, "right": 0.98, "bottom": 0.1, "top": 0.9, "wspace": 0.15}
     left, middle, right = figure.subplots(1, 3, gridspec_kw=edges | {"width_ratios": (1, 1, 1)})
     left.imshow(surface, cmap="cividis")
     left.axis("off")
     middle.plot(surface[SURFACE_SIDE // 2], color="black", linewidth=1)
-    middle.set(xticks=[], yticks=[], title="a cut through the middle")
+    middle.set(xticks=[], yticks=[], title="a cut through the middle", xlabel="place", ylabel="height")
     estimates = {name: estimator(surface) for name, estimator in SURFACE_ESTIMATORS.items()}
     for place, (value, marker) in enumerate(zip(estimates.values(), "osD", strict=True)):
         right.plot(value, -place, marker, color="black")
-        right.annotate(list(estimates)[place], (1.95, 0.2 - place), fontsize=9)
+        right.annotate(list(estimates)[place], (1.93, 0.2 - place), fontsize=9)
     right.axvline(3 - hurst, color="0.5", linestyle="--")
     right.set(xlim=(1.9, 3.1), ylim=(-2.5, 0.5), yticks=[], title="dimension (dashed: truth)")
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in estimates.items())
     return figure, f"H = {hurst:.2f}, dimension 3 − H = {3 - hurst:.2f}. Estimates: {numbers}."
 
 
-def which_is_rougher() -> Interactive:
-    """Return the roughness widget: a slider for the Hurst exponent H."""
-    for hurst in HURST:  # drawn in advance, since drawing takes too long for a slider
-        brownian(hurst, 0)
-    return live(
-        partial(render_roughness, seed=0),
-        hurst=ipywidgets.SelectionSlider(options=HURST, value=0.5, description="Hurst H"),
-    )
+def draw_pair(seed: int) -> tuple[float, float]:
+    """Return two of `HURST` for the surfaces A and B, from `LEAST_APART` to `MOST_APART` apart."""
+    generator = np.random.default_rng(seed)
+    while True:
+        first, second = (float(value) for value in generator.choice(HURST, 2, replace=False))
+        if LEAST_APART - 1e-9 <= abs(first - second) <= MOST_APART + 1e-9:
+            return first, second
+
+
+def render_pair(pair: tuple[float, float], seed: int, answer: str | None = None) -> View:
+    """Show two fractional Brownian surfaces, A and B. With an answer, say which is the rougher one, and how rough.
+
+    Parameters
+    ----------
+    pair : tuple of float
+        Hurst exponents of A and B.
+    seed : int
+        Of the surfaces. They have different random numbers.
+    answer : str, optional
+        ``"A"`` or ``"B"``: what the reader takes for the rougher one.
+    """
+    surfaces = [brownian(hurst, 2 * seed + place) for place, hurst in enumerate(pair)]
+    figure = Figure((6, 3.2))
+    panels = figure.subplots(1, 2, gridspec_kw={"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.9})
+    for name, surface, hurst, panel in zip("AB", surfaces, pair, panels, strict=True):
+        panel.imshow(surface, cmap="cividis")
+        panel.axis("off")
+        panel.set_title(name if answer is None else f"{name}: H = {hurst:.2f}, dimension {3 - hurst:.2f}", fontsize=12)
+    if answer is None:
+        return figure, "Which one is rougher?"
+    rougher = "AB"[int(np.argmin(pair))]
+    measured = " and ".join(f"{fractal.variogram_dimension(surface):.2f}" for surface in surfaces)
+    verdict = "Right" if answer == rougher else "No"
+    return figure, f"{verdict}: {rougher} has the smaller H, so it is rougher. The variogram measures {measured}."
+
+
+def which_is_rougher(seed: int = 0) -> Interactive:
+    """Return a game: two surfaces, of which the reader chooses the rougher one; then both dimensions are shown."""
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
+    message = ipywidgets.HTML()
+    choices = {name: ipywidgets.Button(description=f"{name} is rougher") for name in "AB"}
+    again = ipywidgets.Button(description="new pair", icon="refresh")
+    right: list[bool] = []  # for every answered pair
+
+    def show(answer: str | None = None) -> None:
+        pair = draw_pair(seed)
+        figure, text = render_pair(pair, seed, answer)
+        if answer is not None:
+            right.append(answer == "AB"[int(np.argmin(pair))])
+        score = f" {sum(right)} of {len(right)} right so far." if right else ""
+        picture.value, message.value = png(figure), text + score
+        for button in choices.values():
+            button.disabled = answer is not None
+
+    def restart(_button: ipywidgets.Button) -> None:
+        nonlocal seed
+        seed += 1
+        show()
+
+    for name, button in choices.items():
+        button.on_click(lambda _button, name=name: show(name))
+    again.on_click(restart)
+    show()
+    return Interactive([picture, ipywidgets.HBox([*choices.values(), again]), message])
 
 
 def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> View:
@@ -160,8 +241,8 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
     threshold : float
         In the same units.
     """
-    figure = Figure((6.4, 4.4))
-    edges = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 0.93}
+    figure = Figure((5.8, 4.2))
+    edges = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 0.93}
     limit = max(1.0, float(maps.abs().max()))
     sentences = []
     for label, row in enumerate(figure.subplots(2, 3, gridspec_kw=edges)):
@@ -173,8 +254,9 @@ def render_map(images: torch.Tensor, maps: torch.Tensor, threshold: float) -> Vi
         dimension = (
             fractal.box_counting_dimension(mask) if mask.any() else 0.0
         )  # the value of the layer for an empty map
-        row[2].set_title(f"dimension {dimension:.2f}", fontsize=10)
-        row[0].set_title(LABELS[label], color=COLOURS[LABELS[label]], fontsize=10)
+        row[0].set_title(f"{LABELS[label]} image", color=COLOURS[LABELS[label]], fontsize=10)
+        row[1].set_title(f"one channel, {mask.shape[1]}×{mask.shape[0]}", fontsize=10)
+        row[2].set_title(f"above: dimension {dimension:.2f}", fontsize=10)
         for panel in row:
             panel.set(xticks=[], yticks=[])
         sentences.append(f"{LABELS[label]}: boxes {', '.join(map(str, counts))}, dimension {dimension:.2f}")
@@ -207,12 +289,19 @@ def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDime
         return render_map(test.images[first[image]], shown, threshold)
 
     stage = ipywidgets.Dropdown(options=list(layers), description="stage")
-    channel = ipywidgets.IntSlider(0, min=0, max=len(next(iter(layers.values())).threshold) - 1, description="channel")
-    stage.observe(lambda change: setattr(channel, "max", len(layers[change["new"]].threshold) - 1), "value")
-    return live(
-        render,
-        image=ipywidgets.Dropdown(options=list(first), description="image of"),
-        stage=stage,
-        channel=channel,
-        threshold=ipywidgets.FloatSlider(0, min=-2, max=2, step=0.1, description="threshold"),
+    # A field, since a slider would not be long enough for 256 channels.
+    channel = ipywidgets.BoundedIntText(0, min=0, max=_last_channel(layers[stage.value]), description="channel")
+    stage.observe(lambda change: setattr(channel, "max", _last_channel(layers[change["new"]])), "value")
+    return beside(
+        live(
+            render,
+            image=ipywidgets.Dropdown(options=list(first), description="image of"),
+            stage=stage,
+            channel=channel,
+            threshold=ipywidgets.FloatSlider(0, min=-2, max=2, step=0.1, description="threshold"),
+        )
     )
+
+
+def _last_channel(layer: fractal.FractalDimension) -> int:
+    return len(layer.threshold) - 1

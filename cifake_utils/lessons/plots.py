@@ -198,44 +198,42 @@ def descent(losses: Mapping[str, Sequence[float]]) -> Figure:
 def image_effects(*sources: dict) -> Figure:
     """Plot effect sizes of the images' dimensions with 95 % intervals, one panel for each `effects.facts`."""
     figure, axes = plt.subplots(
-        1, len(sources), figsize=(4.5 * len(sources), 2.2), squeeze=False, sharey=True, layout="constrained"
+        1, len(sources), figsize=(4.8 * len(sources), 2.6), squeeze=False, sharey=True, layout="constrained"
     )
     for panel, facts in zip(axes[0], sources, strict=True):
         for place, effect in enumerate(facts["image"]["estimators"].values()):
             panel.plot([effect["low"], effect["high"]], [-place, -place], color="black")
             panel.plot(effect["d"], -place, "o", color="black")
         panel.axvline(0, color="0.6", linestyle=":")
-        panel.set(xlim=(-1.3, 1.3), xlabel="d (FAKE − REAL)", title=f"Images, {facts['data']}")
+        panel.set(xlim=(-1.3, 1.3), title=f"Images, {facts['data']}")
+        panel.set_xlabel("effect size d (FAKE − REAL)", fontsize=12)
     names = list(sources[0]["image"]["estimators"])
-    axes[0, 0].set_yticks([-place for place in range(len(names))], names)
+    axes[0, 0].set_yticks([-place for place in range(len(names))], names, fontsize=12)
     axes[0, 0].set_ylim(0.5 - len(names), 0.5)
     return figure
 
 
 def map_effects(*sources: dict) -> Figure:
-    """Plot effect sizes of every channel in falling order with 95 % bands, one column for each `effects.facts`.
+    """Plot the effect size of every channel's dimension against that of its plain mean, a point for each channel.
 
-    The dimension of the channel's map, and the map's plain mean.
+    A row for each stage, a column for each `effects.facts`. On the dashed diagonal both are equal.
     """
     stages = list(sources[0]["map"])
-    size = (4.5 * len(sources), 2.6 * len(stages))
+    size = (3.9 * len(sources), 3.5 * len(stages))
     figure, axes = plt.subplots(
-        len(stages), len(sources), figsize=size, squeeze=False, sharey=True, layout="constrained"
+        len(stages), len(sources), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
     )
-    styles = {"dimension": ("black", "o"), "mean": (sns.color_palette("colorblind")[2], "s")}
     for column, facts in enumerate(sources):
         for panel, stage in zip(axes[:, column], stages, strict=True):
-            for name, (colour, marker) in styles.items():
-                effects = facts["map"][stage][name]
-                order = np.argsort(effects["d"])[::-1]
-                d, low, high = (np.array(effects[key])[order] for key in ("d", "low", "high"))
-                rank = np.arange(1, len(d) + 1)
-                panel.plot(rank, d, color=colour, marker=marker, markersize=3, markevery=len(d) // 16, label=name)
-                panel.fill_between(rank, low, high, color=colour, alpha=0.3)
-            panel.axhline(0, color="0.6", linestyle=":")
-            panel.set(title=f"{stage}, {facts['data']}", xlabel="channels, in falling order")
-            panel.legend()
-    figure.supylabel("d (FAKE − REAL)")
+            effects = facts["map"][stage]
+            panel.axline((0, 0), slope=1, color="0.6", linestyle="--")
+            panel.axhline(0, color="0.8", linewidth=0.8)
+            panel.axvline(0, color="0.8", linewidth=0.8)
+            panel.plot(effects["mean"]["d"], effects["dimension"]["d"], "o", color="black", markersize=3.5, alpha=0.6)
+            panel.set_aspect("equal")
+            panel.set_title(f"{stage}, {facts['data']}", fontsize=12)
+    figure.supxlabel("d of the plain mean (FAKE − REAL)")
+    figure.supylabel("d of the dimension (FAKE − REAL)")
     return figure
 
 

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from html import escape
 
 import numpy as np
 import torch
@@ -48,10 +49,11 @@ class Interactive(ipywidgets.VBox):
 def live(render: Callable[..., View], **controls: ipywidgets.ValueWidget) -> Interactive:
     """Return controls with a picture and a sentence that ``render`` makes from their values, which it gets by name."""
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
-    message = ipywidgets.Label()
+    message = ipywidgets.HTML()  # unlike a label, it breaks long lines
 
     def show(_change: dict | None = None) -> None:
-        figure, message.value = render(**{name: control.value for name, control in controls.items()})
+        figure, text = render(**{name: control.value for name, control in controls.items()})
+        message.value = escape(text, quote=False)
         picture.value = png(figure)
 
     for control in controls.values():
