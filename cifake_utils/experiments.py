@@ -84,7 +84,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     """Return all settings of the training that a record of this experiment lists, as JSON types."""
     experiment = catalogue.get(name)
     preset = experiment.preset
-    settings = {"preset": preset.name, "batch_size": preset.batch_size} | asdict(preset.options)
+    settings = {"preset": preset.name, "batch_size": preset.batch_size} | preset.options.recipe()
     if preset.epochs_share is not None:
         settings["epochs_share"] = preset.epochs_share
     if preset.mirror_average:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,7 +54,8 @@ class Options:
     max_norm : float, optional
         A gradient with a larger norm is scaled down to this norm.
     patience : int, optional
-        Training stops after this many epochs without a better validation loss. With None it never stops early.
+        Training stops after this many epochs without a better validation loss, and the weights of the epoch with the
+        lowest one are kept. With None it goes on to the last epoch, whose weights are kept.
 
     Raises
     ------
@@ -71,6 +72,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise CifakeError(f"There is no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+
+    def recipe(self) -> dict:
+        """Return everything here that the result of a training depends on, as JSON types."""
+        return asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
 
 
 @dataclass
@@ -116,8 +121,8 @@ def fit(
 ) -> History:
     """Train the parameters of ``module`` that require a gradient, in place, and return the curves.
 
-    The optimiser is AdamW, which is Adam where nothing decays. Training stops early on the validation loss.
-    Afterwards ``module`` has the weights of the best epoch. Everything random depends only on ``seed`` and the epoch.
+    The optimiser is AdamW, which is Adam where nothing decays. `Options.patience` says when the training stops, and
+    which epoch's weights ``module`` has afterwards. Everything random depends only on ``seed`` and the epoch.
 
     In float16 the loss is scaled up, so that small gradients don't vanish (Micikevicius et al., *Mixed Precision
     Training*, ICLR 2018). If a gradient overflows, its step is skipped and the scale is halved. This is usual in the
@@ -175,14 +180,16 @@ def fit(
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
-            if history.val_loss[-1] <= min(history.val_loss):
+            if options.patience is None:
+                history.best_epoch = epoch
+            elif history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch = epoch
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
                 run.save(checkpoint)
     accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # afterwards the module no longer casts by itself
-    if run.best:  # empty after zero epochs
+    if run.best:  # empty after zero epochs, and where the last epoch's weights are kept
         module.load_state_dict(run.best)
     return history
 
@@ -253,7 +260,7 @@ def _prepare(
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
     rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
-    settings = [VERSION, MEAN, STD, epochs, *astuple(options), seed, accelerator.mixed_precision]
+    settings = [VERSION, MEAN, STD, epochs, *options.recipe().values(), seed, accelerator.mixed_precision]
     shares = train.shared(accelerator), val.shared(accelerator)
     processes = shares[0].processes
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and processes > 1:
@@ -360,7 +367,7 @@ class _Run:
             return
         self.module.load_state_dict(tensors["module"])
         self.own.load_state_dict(tensors.get("loss", {}))
-        self.keep(tensors["best"])
+        self.keep(tensors.get("best", {}))
         self.history = History(**state["history"])
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
