@@ -7,10 +7,10 @@ import re
 import nbformat
 import pytest
 
-from cifake_utils.lessons import series
-from tools import write_address
+from cifake_utils.lessons import course, exercises, series
 
-PATHS = sorted(series.NOTEBOOKS.glob("*.ipynb"))
+LESSONS = sorted(series.NOTEBOOKS.glob("*.ipynb"))
+PATHS = [*LESSONS, *sorted(series.NOTEBOOKS.glob("solutions/*.ipynb"))]
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE = re.compile(r"/(?:work|root|home|tmp|Users|usr|var|opt)/|[A-Z]:\\\\|\b0x[0-9a-f]{6,}\b|\bat 0x")
@@ -26,7 +26,11 @@ def outputs_as_text(cell) -> str:
     )
 
 
-@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def name(path):
+    return path.relative_to(series.NOTEBOOKS).with_suffix("").as_posix()
+
+
+@pytest.fixture(params=PATHS, ids=name)
 def notebook(request):
     return nbformat.read(request.param, as_version=4)
 
@@ -67,13 +71,16 @@ def test_widgets_come_with_their_state(notebook):
     assert bool(views) == bool(widgets)
 
 
-def test_widgets_come_with_a_picture_and_a_sentence(notebook):
+def test_widgets_come_with_a_picture_or_text_and_a_sentence(notebook):
     for output in widget_outputs(notebook):
-        assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
-        assert output.data["text/plain"] == "An interactive figure: run this cell to play with it."
+        if "text/html" in output.data:
+            assert output.data["text/plain"] == "A question: run this cell to answer it."
+        else:
+            assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
+            assert output.data["text/plain"] == "An interactive figure: run this cell to play with it."
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=name)
 def test_small_enough_to_be_shown_on_the_web(path):
     assert path.stat().st_size < 10**6
 
@@ -94,14 +101,36 @@ def test_training_is_never_compared(notebook):
             assert "nbval-ignore-output" in cell.metadata.get("tags", []), cell.source
 
 
-def test_anatomy(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+def text_of(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("path", [path for path in LESSONS if not exercises.solutions_of(path).exists()], ids=name)
+def test_anatomy_without_solutions(path):
+    text = text_of(path)
     for part in ("# ", "**What you'll do**", "**What you'll learn**", "**What you need**", "*Reads*", "*Writes*"):
         assert part in text
     for part in ("## Recap", "## Exercises", "*Solution", "## Further reading", "**Predict**", "**See**"):
         assert part in text
-    lesson = [cell for cell in code_cells(notebook) if cell.id != write_address.CELL]
-    assert any(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in lesson)
+
+
+@pytest.mark.parametrize("path", [path for path in LESSONS if exercises.solutions_of(path).exists()], ids=name)
+def test_anatomy(path):
+    text, number = text_of(path), path.stem.partition("_")[0]
+    code = "\n".join(cell.source for cell in code_cells(nbformat.read(path, as_version=4)))
+    for part in ("# ", "**What you'll do**", "**What you'll learn**", "**What you need**", "*Reads*", "*Writes*"):
+        assert part in text
+    for part in ("**Time**", "**In the paper**", "$$", "**See**", "<details>\n<summary>", "## Further reading"):
+        assert part in text
+    parts = ["## Recap", "## What this does not show", "## Questions", "## Exercises", "## Further reading"]
+    assert [line for line in text.splitlines() if line in parts] == parts
+    for call in (f'course.course_map("{number}")', f'questions.quiz("{number}")', "questions.predict("):
+        assert call in code
+
+
+def test_every_lesson_is_on_the_map():
+    assert list(course.LESSONS) == [path.stem.partition("_")[0] for path in LESSONS]
 
 
 def test_tidy_is_idempotent(notebook):

@@ -151,7 +151,7 @@ def buttons(address: str, titles: dict[str, str]) -> str:
     )
     rows = [codespaces, "", "| lesson | Colab | Kaggle | Binder |", "|---|---|---|---|"]
     for lesson, title in titles.items():
-        path = f"notebooks/{lesson}.ipynb"
+        path, number = f"notebooks/{lesson}.ipynb", lesson.partition("_")[0]
         services = {
             "Colab": (
                 "https://colab.research.google.com/assets/colab-badge.svg",
@@ -166,8 +166,8 @@ def buttons(address: str, titles: dict[str, str]) -> str:
                 f"https://mybinder.org/v2/gh/{repository}/{BRANCH}?urlpath=lab/tree/{path}",
             ),
         }
-        cells = [f"[![Open lesson {lesson[:2]} in {name}]({image})]({url})" for name, (image, url) in services.items()]
-        rows.append(f"| {lesson[:2]} {title} | {' | '.join(cells)} |")
+        cells = [f"[![Open lesson {number} in {name}]({image})]({url})" for name, (image, url) in services.items()]
+        rows.append(f"| {number} {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from cifake_utils import CifakeError, catalogue, data, experiments, needs, profiles, records
-from cifake_utils.lessons import navigation, plots, results
+from cifake_utils.lessons import exercises, navigation, plots, results
 from cifake_utils.support.files import replacing, writable
 from cifake_utils.support.strict import use_strict_environment
 
@@ -63,14 +63,14 @@ def run_and_report() -> None:
     print(f"Executed notebooks, records, results.csv, results.png and timings.json are in {profile.runs}")
 
 
-def run(folder: Path) -> dict[str, float]:
-    """Execute every notebook, write the results into ``folder``, and print and return the seconds by notebook name.
+def run(folder: Path, notebooks: Path = NOTEBOOKS) -> dict[str, float]:
+    """Execute the notebooks of a folder, write the results into ``folder``, and print and return seconds by name.
 
     A notebook that fails or loses its kernel is written with the outputs that it has so far. Then a `CifakeError` says
     where it is.
     """
     seconds = {}
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in sorted(notebooks.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
         client = NotebookClient(
@@ -78,7 +78,7 @@ def run(folder: Path) -> dict[str, float]:
             timeout=None,
             kernel_name="python3",
             coalesce_streams=True,  # else printed text is split into pieces that differ from run to run
-            resources={"metadata": {"path": NOTEBOOKS}},
+            resources={"metadata": {"path": notebooks}},
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
         try:
@@ -153,14 +153,16 @@ def smaller(png: bytes) -> bytes:
 
 
 def store() -> None:
-    """Regenerate the links between lessons, every output in ``notebooks/``, and the picture of docs/results.md.
+    """Regenerate what is stored of the lessons: links, exercises, every output, and the picture of docs/results.md.
 
     This happens in the strict environment, with fresh caches.
     """
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))
         navigation.write(NOTEBOOKS)
-        run(NOTEBOOKS)
+        exercises.write(NOTEBOOKS)
+        for folder in (NOTEBOOKS, NOTEBOOKS / "solutions"):
+            run(folder, folder)
         picture = plots.overview(
             data.load(), records.reference("resnet50_transfer"), catalogue.EXPERIMENTS["resnet50_transfer"].paper
         )
