@@ -194,15 +194,36 @@ def fit(
     return history
 
 
-def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
-    """Train for one epoch and append its mean losses to the history.
+class _Steps:
+    """The steps of an epoch: ``losses`` (steps, terms), ``images`` that this process computed, and learning ``rates``.
 
-    Returns, for each step, its losses (a tensor on the device), its number of images and its learning rate.
+    The losses stay on the device, so that the CPU need not wait for it in the loop. They are written into one tensor: a
+    tensor for each step would lie between the large ones, whose memory the C library could not use again once they are
+    freed. On the CPU a training then took many gigabytes after a few epochs.
     """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.losses = count, torch.empty(0)
+        self.images: list[int] = []
+        self.rates: list[float] = []
+
+    def add(self, losses: torch.Tensor, images: int, rate: float) -> None:
+        if not self.images:
+            self.losses = losses.new_zeros(self.count, len(losses))
+        self.losses[len(self.images)] = losses
+        self.images.append(images)
+        self.rates.append(rate)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
+    """Train for one epoch and append its mean losses to the history."""
     train, history, scaler = run.train, run.history, run.scaler
     history.learning_rate.append(float(run.rates.get_last_lr()[0]))
     run.model.train()
-    steps = []  # losses stay on the device, so that the CPU need not wait for it in the loop
+    steps = _Steps(len(train))
     for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
         total, terms = _loss(run.loss, run.model, inputs, labels)
         run.optimizer.zero_grad()
@@ -213,7 +234,7 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
             nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], run.options.max_norm)
         scaler.step(run.optimizer)
         scaler.update()
-        steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0]))
+        steps.add(torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0])
         run.rates.step()
         bar.update(size)
         if len(steps) % CHECK_EVERY == 0:
@@ -230,7 +251,7 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
     return steps
 
 
-def _validate(run: "_Run", epoch: int, steps: list[tuple]) -> None:
+def _validate(run: "_Run", epoch: int, steps: _Steps) -> None:
     """Append loss and accuracy on the validation images to the history."""
     logits = predict_logits(run.model, run.val)
     loss = F.cross_entropy(logits, run.val.labels).item()
@@ -396,14 +417,14 @@ def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val
     return recipe_hash(parts)
 
 
-def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
+def _sums(steps: _Steps, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
     """Return the sums of the loss and its terms over the images of an epoch: float64 (T,), the same in every process.
 
     The CPU adds the steps up, since an Apple GPU has no float64.
     """
-    values = torch.stack([losses for losses, *_ in steps]).cpu().numpy().astype(np.float64)
+    values = steps.losses.cpu().numpy().astype(np.float64)
     sums = np.zeros(values.shape[1])
-    for row, (_, count, _) in zip(values, steps, strict=True):
+    for row, count in zip(values, steps.images, strict=True):
         sums += row * count
     if train.processes == 1:
         return sums
@@ -411,21 +432,21 @@ def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndar
     return cast(torch.Tensor, reduced).cpu().numpy()
 
 
-def _require_finite(run: _Run, epoch: int, steps: list[tuple]) -> None:
+def _require_finite(run: _Run, epoch: int, steps: _Steps) -> None:
     """Check the losses of the last steps; raise a `CifakeError` for the first that is not finite."""
     first = max(0, len(steps) - CHECK_EVERY)
-    losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
+    losses = steps.losses[first : len(steps), 0]
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
     if bad:
         _raise_not_finite(run, epoch, steps, first + bad[0], f"loss is {losses[bad[0]]}")
 
 
-def _raise_not_finite(run: _Run, epoch: int, steps: list[tuple], step: int, found: str) -> None:
+def _raise_not_finite(run: _Run, epoch: int, steps: _Steps, step: int, found: str) -> None:
     kept = f"The last good checkpoint, of epoch {epoch}, is {run.checkpoint}." if run.checkpoint and epoch else ""
     raise CifakeError(
-        f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
-        f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would fail "
-        "again. Lower learning_rate, or limit the gradient with max_norm."
+        f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate "
+        f"{steps.rates[step]:.3g}. Expected a finite number. {kept or 'There is no checkpoint before it.'} The same "
+        "settings would fail again. Lower learning_rate, or limit the gradient with max_norm."
     )
 
 

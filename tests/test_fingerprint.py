@@ -65,8 +65,8 @@ def broken_dimensions(patch):
 
 
 def other_pretext(patch):
-    options = dataclasses.replace(catalogue.PRETEXT.options, max_norm=1.0)
-    patch.setattr(catalogue, "PRETEXT", dataclasses.replace(catalogue.PRETEXT, options=options))
+    options = dataclasses.replace(catalogue.STRONG.options, max_norm=1.0)
+    changed(patch, ALL, pretext=dataclasses.replace(catalogue.STRONG, options=options))
 
 
 def other_batch_size(patch):
