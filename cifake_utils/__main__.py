@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
             "--model", metavar="NAME", help="which trained model (default: the best on the validation images)"
         )
 
-    commands.add_parser("results", help="print the table of docs/results.md: what was measured on all of CIFAKE")
+    commands.add_parser("results", help="print the tables of docs/results.md: what was measured on all of CIFAKE")
     return main
 
 
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "evaluate":
             return report_problems(prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
-            print(results.table())
+            print(f"{results.table()}\n\n{results.recipes().markdown()}")
         else:
             from cifake_utils.lessons import series  # nbformat takes three seconds to import
 

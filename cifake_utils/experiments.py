@@ -84,7 +84,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     """Return all settings of the training that a record of this experiment lists, as JSON types."""
     experiment = catalogue.get(name)
     preset = experiment.preset
-    settings = {"preset": preset.name, "batch_size": preset.batch_size} | asdict(preset.options)
+    settings = {"preset": preset.name, "batch_size": preset.batch_size} | preset.options.recipe()
     if preset.epochs_share is not None:
         settings["epochs_share"] = preset.epochs_share
     if preset.mirror_average:
@@ -98,7 +98,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     else:
         settings["epochs"] = profile.epochs_full + profile.epochs_pretext
     if experiment.start == "rotation":
-        settings["pretext"] = {"preset": catalogue.PRETEXT.name, "epochs": profile.epochs_pretext}
+        settings["pretext"] = {"preset": experiment.pretext.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:
         settings["combined_loss"] = losses.CombinedLoss(**experiment.combined_loss).options()
     if experiment.broken:
@@ -137,14 +137,14 @@ def recipe(
     if experiment.start == "rotation":
         seed = 0 if experiment.frozen else seed
         made_from["pretext"] = rotation.recipe(
-            weights_hash, data_hash, profile, seed, *_pretext_settings(profile), accelerator
+            weights_hash, data_hash, profile, seed, *_pretext_settings(experiment, profile), accelerator
         )
     return json.loads(json.dumps(made_from))
 
 
-def _pretext_settings(profile: profiles.Profile) -> tuple[int, training.Options]:
+def _pretext_settings(experiment: Experiment, profile: profiles.Profile) -> tuple[int, training.Options]:
     """Return the batch size and the options for training the pretext."""
-    return profile.batch_size or catalogue.PRETEXT.batch_size, catalogue.PRETEXT.options
+    return profile.batch_size or experiment.pretext.batch_size, experiment.pretext.options
 
 
 def train_or_load(
@@ -286,7 +286,7 @@ def _train_and_keep(
     """Train a model and score it. Save the record at ``path`` and the weights beside it."""
     backbone, pretext = start, {}
     if "pretext" in made_from:
-        seed_before, settings = made_from["pretext"]["seed"], _pretext_settings(profile)
+        seed_before, settings = made_from["pretext"]["seed"], _pretext_settings(catalogue.get(name), profile)
         backbone, pretext = rotation.pretrained(start, cifake, profile, seed_before, *settings)
     model = catalogue.get(name).build(backbone, seed)
     start, backbone = replace(start, state={}), replace(backbone, state={})  # the model has its own copy

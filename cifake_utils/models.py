@@ -399,6 +399,28 @@ class Detector(nn.Module):
 linear = partial(nn.Linear, out_features=2)  # the simplest head: (N, D) to logits (N, 2)
 
 
+class LinearWithFeatures(nn.Linear):
+    """A linear head for `losses.CombinedLoss` without a projection: (N, D) to logits (N, 2).
+
+    The feature-similarity loss then acts on the features themselves. Those of a frozen backbone have no gradient.
+
+    Parameters
+    ----------
+    inputs : int
+        D.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs, 2)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, features: torch.Tensor, with_features: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (N, 2). With ``with_features``, return the features (N, D) too."""
+        logits = super().forward(features)
+        return (logits, features) if with_features else logits
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """The parts of a model.

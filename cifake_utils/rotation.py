@@ -82,7 +82,7 @@ def recipe(
         "seed": seed,
         "architecture": ARCHITECTURE.recipe(),
         "turns": [ANGLES, FIXED, DRAWN],
-        "training": asdict(options) | settings,
+        "training": options.recipe() | settings,
         "normalisation": [MEAN, STD],
         "computation": training.computation(accelerator),
     }
@@ -112,8 +112,8 @@ def pretrained(
     -------
     Weights
     dict
-        ``epochs``; ``seed``; ``accuracy``, the share of validation images whose turn is predicted correctly at the
-        best epoch; ``curves``, the fields of `training.History`.
+        ``epochs``; ``seed``; ``accuracy``, the share of validation images whose turn is predicted correctly by
+        the weights that are kept; ``curves``, the fields of `training.History`.
     """
     accelerator = profile.accelerator()
     made_from = recipe(start.hash, cifake.hash, profile, seed, batch_size, options, accelerator)

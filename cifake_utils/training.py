@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,7 +54,8 @@ class Options:
     max_norm : float, optional
         A gradient with a larger norm is scaled down to this norm.
     patience : int, optional
-        Training stops after this many epochs without a better validation loss. With None it never stops early.
+        Training stops after this many epochs without a better validation loss, and the weights of the epoch with the
+        lowest one are kept. With None it goes on to the last epoch, whose weights are kept.
 
     Raises
     ------
@@ -71,6 +72,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise CifakeError(f"There is no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+
+    def recipe(self) -> dict:
+        """Return everything here that the result of a training depends on, as JSON types."""
+        return asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
 
 
 @dataclass
@@ -116,8 +121,8 @@ def fit(
 ) -> History:
     """Train the parameters of ``module`` that require a gradient, in place, and return the curves.
 
-    The optimiser is AdamW, which is Adam where nothing decays. Training stops early on the validation loss.
-    Afterwards ``module`` has the weights of the best epoch. Everything random depends only on ``seed`` and the epoch.
+    The optimiser is AdamW, which is Adam where nothing decays. `Options.patience` says when the training stops, and
+    which epoch's weights ``module`` has afterwards. Everything random depends only on ``seed`` and the epoch.
 
     In float16 the loss is scaled up, so that small gradients don't vanish (Micikevicius et al., *Mixed Precision
     Training*, ICLR 2018). If a gradient overflows, its step is skipped and the scale is halved. This is usual in the
@@ -175,27 +180,50 @@ def fit(
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
-            if history.val_loss[-1] <= min(history.val_loss):
+            if options.patience is None:
+                history.best_epoch = epoch
+            elif history.val_loss[-1] <= min(history.val_loss):
                 history.best_epoch = epoch
                 run.keep(module.state_dict())
             history.seconds = time.perf_counter() - start
             if checkpoint and accelerator.is_main_process:
                 run.save(checkpoint)
     accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # afterwards the module no longer casts by itself
-    if run.best:  # empty after zero epochs
+    if run.best:  # empty after zero epochs, and where the last epoch's weights are kept
         module.load_state_dict(run.best)
     return history
 
 
-def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
-    """Train for one epoch and append its mean losses to the history.
+class _Steps:
+    """The steps of an epoch: ``losses`` (steps, terms), ``images`` that this process computed, and learning ``rates``.
 
-    Returns, for each step, its losses (a tensor on the device), its number of images and its learning rate.
+    The losses stay on the device, so that the CPU need not wait for it in the loop. They are written into one tensor: a
+    tensor for each step would lie between the large ones, whose memory the C library could not use again once they are
+    freed. On the CPU a training then took many gigabytes after a few epochs.
     """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.losses = count, torch.empty(0)
+        self.images: list[int] = []
+        self.rates: list[float] = []
+
+    def add(self, losses: torch.Tensor, images: int, rate: float) -> None:
+        if not self.images:
+            self.losses = losses.new_zeros(self.count, len(losses))
+        self.losses[len(self.images)] = losses
+        self.images.append(images)
+        self.rates.append(rate)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
+    """Train for one epoch and append its mean losses to the history."""
     train, history, scaler = run.train, run.history, run.scaler
     history.learning_rate.append(float(run.rates.get_last_lr()[0]))
     run.model.train()
-    steps = []  # losses stay on the device, so that the CPU need not wait for it in the loop
+    steps = _Steps(len(train))
     for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
         total, terms = _loss(run.loss, run.model, inputs, labels)
         run.optimizer.zero_grad()
@@ -206,7 +234,7 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
             nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], run.options.max_norm)
         scaler.step(run.optimizer)
         scaler.update()
-        steps.append((torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0]))
+        steps.add(torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0])
         run.rates.step()
         bar.update(size)
         if len(steps) % CHECK_EVERY == 0:
@@ -223,7 +251,7 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> list[tuple]:
     return steps
 
 
-def _validate(run: "_Run", epoch: int, steps: list[tuple]) -> None:
+def _validate(run: "_Run", epoch: int, steps: _Steps) -> None:
     """Append loss and accuracy on the validation images to the history."""
     logits = predict_logits(run.model, run.val)
     loss = F.cross_entropy(logits, run.val.labels).item()
@@ -253,7 +281,7 @@ def _prepare(
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
     rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
-    settings = [VERSION, MEAN, STD, epochs, *astuple(options), seed, accelerator.mixed_precision]
+    settings = [VERSION, MEAN, STD, epochs, *options.recipe().values(), seed, accelerator.mixed_precision]
     shares = train.shared(accelerator), val.shared(accelerator)
     processes = shares[0].processes
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and processes > 1:
@@ -360,7 +388,7 @@ class _Run:
             return
         self.module.load_state_dict(tensors["module"])
         self.own.load_state_dict(tensors.get("loss", {}))
-        self.keep(tensors["best"])
+        self.keep(tensors.get("best", {}))
         self.history = History(**state["history"])
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
@@ -389,14 +417,14 @@ def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val
     return recipe_hash(parts)
 
 
-def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
+def _sums(steps: _Steps, train: ImageBatches, accelerator: Accelerator) -> np.ndarray:
     """Return the sums of the loss and its terms over the images of an epoch: float64 (T,), the same in every process.
 
     The CPU adds the steps up, since an Apple GPU has no float64.
     """
-    values = torch.stack([losses for losses, *_ in steps]).cpu().numpy().astype(np.float64)
+    values = steps.losses.cpu().numpy().astype(np.float64)
     sums = np.zeros(values.shape[1])
-    for row, (_, count, _) in zip(values, steps, strict=True):
+    for row, count in zip(values, steps.images, strict=True):
         sums += row * count
     if train.processes == 1:
         return sums
@@ -404,21 +432,21 @@ def _sums(steps: list, train: ImageBatches, accelerator: Accelerator) -> np.ndar
     return cast(torch.Tensor, reduced).cpu().numpy()
 
 
-def _require_finite(run: _Run, epoch: int, steps: list[tuple]) -> None:
+def _require_finite(run: _Run, epoch: int, steps: _Steps) -> None:
     """Check the losses of the last steps; raise a `CifakeError` for the first that is not finite."""
     first = max(0, len(steps) - CHECK_EVERY)
-    losses = torch.stack([losses[0] for losses, *_ in steps[first:]])
+    losses = steps.losses[first : len(steps), 0]
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
     if bad:
         _raise_not_finite(run, epoch, steps, first + bad[0], f"loss is {losses[bad[0]]}")
 
 
-def _raise_not_finite(run: _Run, epoch: int, steps: list[tuple], step: int, found: str) -> None:
+def _raise_not_finite(run: _Run, epoch: int, steps: _Steps, step: int, found: str) -> None:
     kept = f"The last good checkpoint, of epoch {epoch}, is {run.checkpoint}." if run.checkpoint and epoch else ""
     raise CifakeError(
-        f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate {steps[step][2]:.3g}. "
-        f"Expected a finite number. {kept or 'There is no checkpoint before it.'} The same settings would fail "
-        "again. Lower learning_rate, or limit the gradient with max_norm."
+        f"The {found} at step {step + 1} of {len(run.train)} in epoch {epoch + 1}, learning rate "
+        f"{steps.rates[step]:.3g}. Expected a finite number. {kept or 'There is no checkpoint before it.'} The same "
+        "settings would fail again. Lower learning_rate, or limit the gradient with max_norm."
     )
 
 

@@ -64,9 +64,9 @@ def broken_dimensions(patch):
     changed(patch, HEAD, broken=catalogue.Broken("noise", catalogue.DIMENSIONS))
 
 
-def other_pretext(patch):
-    options = dataclasses.replace(catalogue.PRETEXT.options, max_norm=1.0)
-    patch.setattr(catalogue, "PRETEXT", dataclasses.replace(catalogue.PRETEXT, options=options))
+def other_pretext(patch, name=ALL):
+    options = dataclasses.replace(catalogue.STRONG.options, max_norm=1.0)
+    changed(patch, name, pretext=dataclasses.replace(catalogue.STRONG, options=options))
 
 
 def other_batch_size(patch):
@@ -172,9 +172,10 @@ def test_every_recipe_holds_data_weights_seed_and_epochs(change):
 
 
 def test_the_pretext_of_a_frozen_backbone_is_an_ingredient(monkeypatch):
-    before = recipes()["resnet50_rotation_frozen"]  # whose own preset is another one
-    other_pretext(monkeypatch)
-    after = recipes()["resnet50_rotation_frozen"]
+    name = "resnet50_rotation_frozen"  # whose own preset is another one
+    before = recipes()[name]
+    other_pretext(monkeypatch, name)
+    after = recipes()[name]
     assert fingerprint.differences(before, after) == {"pretext.training.max_norm": (5.0, 1.0)}
     assert rotation.kept_at(before["pretext"]) != rotation.kept_at(after["pretext"])
 

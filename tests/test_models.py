@@ -260,3 +260,11 @@ def test_measures_compute_what_their_versions_did(name):
     values = tap(maps)
     found = (values[0, 0].item(), values[1, -1].item(), values.mean().item(), values.std().item())
     assert tap.statistic.recipe()["version"] == version and found == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_linear_head_with_features_is_a_linear_head():
+    torch.manual_seed(0)
+    head, features = models.LinearWithFeatures(5), torch.randn(3, 5)
+    logits, same = head(features, with_features=True)
+    assert torch.equal(logits, nn.functional.linear(features, head.weight, head.bias)) and same is features
+    assert torch.equal(head(features), logits)

@@ -298,6 +298,17 @@ def test_early_stopping_keeps_the_best_weights():
     assert module.scale.item() == pytest.approx(0.2, abs=0.01)  # two steps of Adam in the best epoch, undone after
 
 
+def test_a_training_that_is_not_stopped_early_keeps_the_last_weights(tmp_path):
+    inputs = torch.tensor([[-1.0, 1.0]] * 8).unsqueeze(1).expand(8, 2, 2)
+    train = batches.FeatureBatches(inputs, torch.ones(8, dtype=torch.long), 4)
+    val = batches.FeatureBatches(inputs, torch.zeros(8, dtype=torch.long), 4)
+    module, options = Constant(), training.Options(learning_rate=0.1, patience=None)
+    history = training.fit(module, train, val, epochs=5, options=options, accelerator=SAMPLE.accelerator())
+    assert history.best_epoch == 4 and history.val_loss == sorted(history.val_loss)
+    assert module.scale.item() > 0.5  # ten steps of Adam, whose rate falls along a cosine
+    assert options.recipe()["kept"] == "last epoch" and "kept" not in training.Options().recipe()
+
+
 class Waits(TorchDispatchMode):
     """Counts what makes the CPU wait for the device: values read or given by Python, shapes that depend on values."""
 
