@@ -6,9 +6,9 @@ from cifake_utils.__main__ import main
 from cifake_utils.lessons import results
 
 
-def test_the_command_prints_the_table(capsys):
+def test_the_command_prints_the_tables(capsys):
     assert main(["results"]) == 0
-    assert capsys.readouterr().out.strip() == results.table()
+    assert capsys.readouterr().out == f"{results.table()}\n\n{results.recipes().markdown()}\n"
 
 
 def test_every_reference_run_is_in_the_table():
