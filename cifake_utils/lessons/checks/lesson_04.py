@@ -1,5 +1,6 @@
 """Checks of the exercises of lesson 04."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def threshold_for(answer: Callable | None, caught: Any) -> Verdict:
 
 def _number(found: Any) -> float | None:
     """Return a number, or the one element of an array or tensor; None for anything else."""
-    if hasattr(found, "item") and np.size(found) == 1:
+    if hasattr(found, "item") and math.prod(found.shape) == 1:
         found = found.item()
     return float(found) if isinstance(found, int | float) else None
 
