@@ -4,10 +4,13 @@ import json
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+import torch
 
-from cifake_utils import CifakeError, sample
+from cifake_utils import CifakeError, models, sample
 from cifake_utils.lessons import series, transfer
+from cifake_utils.lessons.checks import lesson_04 as check
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,38 @@ def test_the_text_quotes_the_measured_gains():
     assert (measured["images"]["train"], measured["epochs"]) == (8_000, 10)
     assert f"about {measured['gains']['end to end']:.0f} times as fast" in text
     assert f"About {round(measured['gains']['further run'], -2):.0f} times is the gain of every *further* run" in text
+
+
+def highest(of):
+    return lambda p, y, share: of(np.quantile(p[y == 0].astype(float), 1 - share, method="higher"))
+
+
+@pytest.mark.parametrize("of", [float, np.float32, torch.tensor, lambda number: torch.tensor([number])])
+def test_a_threshold_may_be_any_single_number(of):
+    assert check.threshold_for(highest(of), of(0.4565)).right
+    assert check.threshold_for(highest(of), None).right is None
+
+
+@pytest.mark.parametrize(
+    ("threshold_of", "hint"),
+    [
+        (lambda p, y, share: 1 - share, "No photograph"),
+        (lambda p, y, share: p[y == 0].max(), "No photograph"),
+        (lambda p, y, share: np.quantile(p[y == 1], 1 - share), "FAKE images"),
+        (lambda p, y, share: np.quantile(p, 1 - share), "together"),
+        (lambda p, y, share: np.quantile(p[y == 0], 1 - share), "between two"),
+        (lambda p, y, share: 0.3, "too low"),
+    ],
+)
+def test_hints_on_a_threshold(threshold_of, hint):
+    assert hint in check.threshold_for(threshold_of, None).text
+
+
+@pytest.mark.parametrize(
+    ("trained", "random", "conclusion"),
+    [(0.8, 0.5, "pre-trained"), (0.5, 0.8, "random"), (0.52, 0.5, "cannot tell")],
+)
+def test_each_conclusion_has_its_own_words(trained, random, conclusion):
+    accuracy = {"pre-trained": torch.tensor(trained), "random": random}
+    verdict = check.random_backbone(models.Backbone().eval(), accuracy, 400, conclusion)
+    assert verdict.right and "on trust" in verdict.text and (conclusion == "random") == ("swapped" in verdict.text)

@@ -9,6 +9,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -611,13 +612,24 @@ def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Seq
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray, title: str = "") -> Figure:
-    """Show the confusion matrix at the threshold ½."""
-    figure, axes = plt.subplots(figsize=(3.6, 3.2), layout="constrained")
+    """Show the confusion matrix at the threshold ½. The grey grows with the root of the count, so that few are seen."""
+    figure, axes = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
     decided = (np.asarray(probabilities, float) > 0.5).astype(int)
     ConfusionMatrixDisplay.from_predictions(
-        labels, decided, display_labels=LABELS, ax=axes, cmap="Greys", colorbar=False, values_format=",d"
+        labels,
+        decided,
+        display_labels=LABELS,
+        ax=axes,
+        cmap="Greys",
+        colorbar=False,
+        values_format=",d",
+        im_kw={"norm": PowerNorm(0.5, vmin=0)},
+        text_kw={"fontsize": 17},
     )
-    axes.set_title(title)
+    axes.set_title(title, fontsize=14)
+    axes.tick_params(labelsize=13)
+    axes.xaxis.label.set_fontsize(14)
+    axes.yaxis.label.set_fontsize(14)
     return figure
 
 

@@ -1,13 +1,14 @@
 """Checks of the exercises of lesson 04."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torchvision.models.resnet import BasicBlock
 
-from cifake_utils import batches, evaluation, models
+from cifake_utils import batches, evaluation, models, records
 from cifake_utils.data import REAL
 from cifake_utils.lessons import checks
 from cifake_utils.lessons.checks import Verdict
@@ -21,6 +22,7 @@ def ten_classes(parameters: float | None) -> Verdict:
     expected = (FEATURES + 1) * 10
     mistakes = [
         (FEATURES * 10, "These are the weights. A linear layer learns one more number for each output."),
+        (10, "This is the number of outputs. Each has parameters of its own."),
         ((FEATURES + 1) * 2, "These are the parameters of the head for two labels. The new one has ten outputs."),
         (BACKBONE + expected, "You counted the backbone too. It is frozen, so its parameters don't learn."),
     ]
@@ -37,56 +39,96 @@ def old_share(share: float | None) -> Verdict:
         (0.0, "Ten tenths would be all, but each batch takes a tenth of what is still there, not of the beginning."),
     ]
     verdict = checks.value(share, left, mistakes)
+    if isinstance(share, int | float | np.number) and not 0 <= share <= 1:
+        return checks.wrong("A share lies between 0 and 1.")
     if verdict.right:
         return checks.right("So ten careless batches replace about two thirds of what pre-training has measured.")
     return verdict
 
 
-def _quantile_of_photographs(probabilities: np.ndarray, labels: np.ndarray, share: float) -> float:
-    return float(np.quantile(probabilities[labels == REAL], 1 - share))
+def _highest(probabilities: np.ndarray, labels: np.ndarray, share: float) -> float:
+    """Return a threshold above which as many photographs lie as `share` allows, or one less."""
+    return float(np.quantile(probabilities[labels == REAL].astype(float), 1 - share, method="higher"))
 
 
-def threshold_for(answer: Callable | None) -> Verdict:
-    """Check a function of P(FAKE) (N,), labels (N,) and a share that returns a threshold.
+def threshold_for(answer: Callable | None, caught: Any) -> Verdict:
+    """Check a function of P(FAKE) (N,), labels (N,) and a share that returns a threshold, and what it is used for.
 
-    At most that share of the photographs may lie above the threshold. One photograph less is accepted too.
+    At most that share of the photographs may lie above the threshold. One photograph less is accepted too. ``caught``
+    is the share of the FAKE test images of the reference run above the threshold from its validation images.
     """
     rng = np.random.default_rng(0)
     cases = []
-    for real, fake, share in ((200, 300, 0.05), (100, 150, 0.1), (400, 100, 0.02)):
+    for real, fake, share in ((200, 300, 0.05), (100, 150, 0.1), (400, 100, 0.02), (250, 200, 0.05)):
         labels = rng.permutation(np.repeat([0, 1], [real, fake]))
         cases.append((rng.beta(2 + 2 * labels, 4 - 2 * labels), labels, share))
+    thresholds, counts = [], []
 
-    def false_alarms(threshold_of: Callable) -> Callable:
-        """Return a function that gives the number of photographs above the threshold; the accepted numbers are one."""
+    def allowed(probabilities: np.ndarray, labels: np.ndarray, share: float) -> int:
+        return int(share * (labels == REAL).sum() + 1e-9)
 
-        def counted(probabilities: np.ndarray, labels: np.ndarray, share: float) -> Any:
-            threshold = threshold_of(probabilities, labels, share)
-            if not isinstance(threshold, int | float | np.number):
-                return threshold  # nothing yet, or a value that the comparison describes
-            photographs = probabilities[labels == REAL]
-            count, most = int((photographs > threshold).sum()), round(share * len(photographs))
-            return most if count == most - 1 else count
+    def counted(probabilities: np.ndarray, labels: np.ndarray, share: float) -> Any:
+        found = answer(probabilities, labels, share)
+        threshold = _number(found)
+        if threshold is None:
+            return found  # nothing yet, or a value that the comparison describes
+        thresholds.append(threshold)
+        counts.append(int((probabilities[labels == REAL] > threshold).sum()))
+        most = allowed(probabilities, labels, share)
+        return most if counts[-1] == most - 1 else counts[-1]
 
-        return counted
-
+    verdict = checks.function(counted if callable(answer) else answer, cases, allowed)
+    if verdict.right:
+        return _caught(caught)
     mistakes = [
         (lambda p, y, share: np.quantile(p[y == REAL], share), "This share lies below your threshold, not above it."),
-        (lambda p, y, share: np.quantile(p, 1 - share), "You let all images in. The share is one of photographs."),
+        (lambda p, y, share: np.quantile(p, 1 - share), "You used REAL and FAKE images together."),
         (lambda p, y, share: np.quantile(p[y != REAL], 1 - share), "You took the FAKE images. Photographs are REAL."),
         (lambda p, y, share: np.quantile(p[y != REAL], share), "You took the FAKE images. Photographs are REAL."),
+        (
+            lambda p, y, share: np.quantile(p[y == REAL], 1 - share),
+            "Where the share is no whole number of photographs, one too many lies above your threshold: it was taken "
+            "between two of them.",
+        ),
     ]
-    verdict = checks.function(
-        false_alarms(answer) if callable(answer) else answer,
-        cases,
-        false_alarms(_quantile_of_photographs),
-        [(false_alarms(wrong), hint) for wrong, hint in mistakes],
-    )
-    if verdict.right:
-        return checks.right("A threshold is a choice like any other: made on validation images, judged on test images.")
+    if len(thresholds) == len(cases):
+        for other, hint in mistakes:
+            if np.allclose(thresholds, [other(*case) for case in cases], rtol=0, atol=1e-4):
+                return checks.wrong(hint)
+        if not any(counts):
+            return checks.wrong("No photograph lies above your threshold. It is too high.")
     if verdict.text.startswith("Your number is too "):
         height, count = ("high", "few") if verdict.text.endswith("small.") else ("low", "many")
         return checks.wrong(f"Your threshold is too {height}: too {count} photographs lie above it.")
+    return verdict
+
+
+def _number(found: Any) -> float | None:
+    """Return a number, or the one element of an array or tensor; None for anything else."""
+    if hasattr(found, "item") and math.prod(found.shape) == 1:
+        found = found.item()
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _caught(caught: Any) -> Verdict:
+    """Check the share of FAKE test images that are caught at the threshold from the validation photographs."""
+    if caught is None:
+        return Verdict(None, "The function is right. Now use it, and write into `caught` what it catches.")
+    run = records.reference("resnet50_transfer")
+    threshold = _highest(run.probabilities["val"], run.labels["val"], 0.01)
+    test = run.probabilities["test"].astype(float)
+    fake = run.labels["test"] != REAL
+    expected = float((test[fake] > threshold).mean())
+    mistakes = [
+        (1 - expected, "The function is right, but `caught` is the share that gets away."),
+        (float((test[~fake] > threshold).mean()), "The function is right, but `caught` is about the FAKE images."),
+        (float((test[fake] > 0.5).mean()), "The function is right, but `caught` is still taken at the threshold ½."),
+        (float((test > threshold).mean()), "The function is right, but `caught` is about the FAKE images alone."),
+    ]
+    found = _number(caught)
+    verdict = checks.value(caught if found is None else found, expected, mistakes, tolerance=2e-3)
+    if verdict.right:
+        return checks.right("A threshold is a choice like any other: made on validation images, judged on test images.")
     return verdict
 
 
@@ -102,9 +144,17 @@ def _small_backbone() -> models.Backbone:
 
 
 @torch.no_grad()
-def _features_of(backbone: models.Backbone, images: torch.Tensor, stages=("layer3", "layer4")) -> torch.Tensor:
-    maps = backbone.eval()(batches.normalise(images))
-    return torch.cat([maps[stage].mean((2, 3)) for stage in stages], 1)
+def _features_of(
+    backbone: models.Backbone,
+    images: torch.Tensor,
+    *,
+    stages: Sequence[str] = ("layer3", "layer4"),
+    prepare: Callable = batches.normalise,
+    pool: Callable = lambda maps: maps.mean((2, 3)),
+    training: bool = False,
+) -> torch.Tensor:
+    maps = backbone.train(training)(prepare(images))
+    return torch.cat([pool(maps[stage]) for stage in stages], 1)
 
 
 def two_stages(answer: Callable | None) -> Verdict:
@@ -127,14 +177,17 @@ def two_stages(answer: Callable | None) -> Verdict:
                 raise _Careless("The features still carry a gradient. Nothing of a frozen backbone needs one.")
         return found
 
-    def against(*, stages=("layer3", "layer4")) -> Callable:
-        return lambda pixels: _features_of(_small_backbone(), pixels, stages)
+    def against(**settings) -> Callable:
+        return lambda pixels: _features_of(_small_backbone(), pixels, **settings)
 
     mistakes = [
         (against(stages=("layer4", "layer3")), "The stages are in the other order. Begin with layer3."),
         (against(stages=("layer4",)), "These are the features of layer4 alone."),
         (against(stages=("layer3",)), "These are the features of layer3 alone."),
-        (_not_normalised, "The network expects normalised images."),
+        (against(prepare=torch.Tensor.float), "The network expects normalised images: use `batches.normalise`."),
+        (against(prepare=lambda pixels: pixels / 255), "Scaled, but not normalised: use `batches.normalise`."),
+        (against(pool=lambda maps: maps.amax((2, 3))), "This is the maximum over each map, not the mean."),
+        (against(training=True), "The features were computed in training mode. Then they depend on their batch."),
     ]
     try:
         asked(images)
@@ -150,12 +203,6 @@ def two_stages(answer: Callable | None) -> Verdict:
 
 class _Careless(Exception):
     """A reader's function that gives features, but does not freeze the backbone."""
-
-
-@torch.no_grad()
-def _not_normalised(pixels: torch.Tensor) -> torch.Tensor:
-    maps = _small_backbone().eval()(pixels.float())
-    return torch.cat([maps["layer3"].mean((2, 3)), maps["layer4"].mean((2, 3))], 1)
 
 
 def random_backbone(
@@ -184,19 +231,24 @@ def random_backbone(
             "The backbone's running means are not those it was made with: it is a pre-trained one, or images went "
             "through it in training mode."
         )
-    if set(accuracy) != {"pre-trained", "random"} or not all(0 <= value <= 1 for value in accuracy.values()):
+    numbers = {name: _number(value) for name, value in accuracy.items()}
+    found = {name: value for name, value in numbers.items() if value is not None and 0 <= value <= 1}
+    if set(accuracy) != {"pre-trained", "random"} or len(found) < 2:
         return checks.wrong("Expected two accuracies from 0 to 1, under the names 'pre-trained' and 'random'.")
-    intervals = {name: evaluation.accuracy_interval(value, count) for name, value in accuracy.items()}
-    better = max(accuracy, key=lambda name: accuracy[name])
-    worse = min(accuracy, key=lambda name: accuracy[name])
+    intervals = {name: evaluation.accuracy_interval(value, count) for name, value in found.items()}
+    worse, better = sorted(found, key=lambda name: found[name])
     apart = intervals[better][0] > intervals[worse][1]
-    if conclusion not in (*accuracy, "cannot tell"):
+    if conclusion not in (*found, "cannot tell"):
         return checks.wrong("Expected one of the three conclusions: 'pre-trained', 'random' or 'cannot tell'.")
     if conclusion != (better if apart else "cannot tell"):
         return checks.wrong(
             "Compute the Wilson interval of each accuracy. "
             + ("The two don't overlap, so chance alone would hardly do this." if apart else "The two overlap.")
         )
-    return checks.right(
-        "The two networks differ only in their weights, so what they have learned makes the difference."
-    )
+    meaning = {
+        "pre-trained": "With these settings the pre-trained weights are better. Would another learning rate help the "
+        "random ones?",
+        "random": "By your numbers random weights are better, which would be a surprise. Are the two names swapped?",
+        "cannot tell": "By your numbers the intervals overlap. A test on the same images might still decide.",
+    }
+    return checks.right(f"{meaning[conclusion]} (The check takes your two accuracies on trust.)")
