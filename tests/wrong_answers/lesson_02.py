@@ -64,7 +64,6 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda levels: cousin(levels, carpet), derived),
             (lambda levels: cousin(levels, least=1), derived),
             (lambda levels: cousin(levels).astype(int), derived),
-            (cousin, None),
             (cousin, np.log(12) / np.log(3)),
         ],
         "boxes_in_space": [

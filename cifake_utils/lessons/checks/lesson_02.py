@@ -50,6 +50,7 @@ def carpet_cousin(cousin: Callable, derived: Any) -> Verdict:
     carpet = np.ones((3, 3), bool)
     carpet[1, 1] = False
     mistakes = [
+        (lambda levels: _cousin(max(levels, 1)), "After no level the carpet is one black pixel."),
         (lambda levels: np.ones((4**levels, 4**levels), bool), "Nothing is taken out yet."),
         (lambda levels: ~_cousin(levels), "What should stay is gone, and what should go is still there."),
         (
@@ -62,7 +63,6 @@ def carpet_cousin(cousin: Callable, derived: Any) -> Verdict:
         ),
         (lambda levels: _cousin(levels - 1), "You stop one level too early: after no level it is one pixel."),
         (lambda levels: _cousin(levels + 1), "You go one level too far: after no level it is one pixel."),
-        (lambda levels: _cousin(max(levels, 1)), "After no level the carpet is one black pixel."),
         (
             lambda levels: _cousin(levels, one_of_four),
             "You take out one of sixteen pieces. It should be the middle four.",
