@@ -99,7 +99,7 @@ def test_the_cell_comes_after_the_title_once_and_keeps_its_run(project):
 
 def test_the_cell_says_what_has_been_measured(project):
     source = cell_with("")
-    assert 'In the profile "sample", all trainings included, this lesson took 11 s on one CPU core.' in source
+    assert 'In the profile "sample" this lesson took 11 s on one CPU core, with whatever it trains.' in source
     assert 'How long this lesson takes in the profile "lesson" has not been measured.' in source
 
 

@@ -110,12 +110,13 @@ def times(lesson: str) -> str:
     took = {name: f"{seconds[lesson]:.0f} s" for name, seconds in profiles.items() if lesson in seconds}
     cores = {"sample": "one CPU core", "lesson": "two CPU cores"}
     lines = [
-        f'In the profile "{name}", all trainings included, this lesson took {took[name]} on {cores[name]}.'
+        f'In the profile "{name}" this lesson took {took[name]} on {cores[name]}, with whatever it trains.'
         if name in took
         else f'How long this lesson takes in the profile "{name}" has not been measured.'
         for name in cores
     ]
-    lines.append('The profile "full" takes hours on CPU cores. Times on a GPU have not been measured.')
+    lines.append('The profile "full" may take hours on CPU cores, where networks are trained.')
+    lines.append("Times on a GPU have not been measured.")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ def known_sets() -> Figure:
         shape = shapes.draw(name)
         # The dust of 729 pixels would be invisible, so it is drawn with fewer and larger grains.
         mask = shapes.self_similar(name, 4).mask if name == "Cantor dust" else shape.mask
-        panel.imshow(mask, cmap="Greys", vmax=0.6, interpolation="nearest" if len(mask) < 100 else "antialiased")
+        panel.imshow(mask, cmap="Greys", vmax=0.35, interpolation="nearest" if len(mask) < 100 else "antialiased")
         panel.set_title(f"{name}: {shape.dimension:.3f}", fontsize=12)
         panel.set(xticks=[], yticks=[])
     return figure

@@ -106,7 +106,9 @@ def box_counting_explorer() -> Interactive:
     return beside(
         live(
             render_boxes,
-            name=ipywidgets.Dropdown(options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Koch", description="set"),
+            name=ipywidgets.Dropdown(
+                options=[*shapes.SHAPES, *PHOTOGRAPHS], value="Sierpinski triangle", description="set"
+            ),
             threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="threshold"),
             size=ipywidgets.SelectionSlider(options=BOX_SIZES, value=32, description="box size"),
         )

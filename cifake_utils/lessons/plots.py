@@ -204,7 +204,7 @@ def image_effects(*sources: dict) -> Figure:
     for panel, facts in zip(axes[0], sources, strict=True):
         for place, effect in enumerate(facts["image"]["estimators"].values()):
             panel.plot([effect["low"], effect["high"]], [-place, -place], color="black")
-            panel.plot(effect["d"], -place, "o", color="black")
+            panel.plot(effect["d"], -place, "o", color="black", markersize=4)
         panel.axvline(0, color="0.6", linestyle=":")
         panel.set(xlim=(-1.3, 1.3), title=f"Images, {facts['data']}")
         panel.set_xlabel("effect size d (FAKE − REAL)", fontsize=12)
@@ -230,7 +230,7 @@ def map_effects(*sources: dict) -> Figure:
             panel.axline((0, 0), slope=1, color="0.6", linestyle="--")
             panel.axhline(0, color="0.8", linewidth=0.8)
             panel.axvline(0, color="0.8", linewidth=0.8)
-            panel.plot(effects["mean"]["d"], effects["dimension"]["d"], "o", color="black", markersize=3.5, alpha=0.6)
+            panel.plot(effects["mean"]["d"], effects["dimension"]["d"], "o", color="black", markersize=5, alpha=0.5)
             panel.set_aspect("equal")
             panel.set_title(f"{stage}, {facts['data']}", fontsize=12)
     figure.supxlabel("d of the plain mean (FAKE − REAL)")

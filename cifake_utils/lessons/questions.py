@@ -139,7 +139,8 @@ def _static(question: MultipleChoice) -> str:
     """Return a question as HTML in which the right answer can be unfolded."""
     choices = "".join(f"<li>{escape(choice.text)}</li>" for choice in question.choices)
     answer = next(choice for choice in question.choices if choice.right)
+    right = answer.text.removesuffix(".")  # a colon follows
     return (
         f'<li>{escape(question.text)}<ul style="list-style-type: circle">{choices}</ul>'
-        f"<details><summary>Answer</summary>{escape(answer.text)}: {escape(answer.why)}</details></li>"
+        f"<details><summary>Answer</summary>{escape(right)}: {escape(answer.why)}</details></li>"
     )

@@ -14,6 +14,13 @@ def slope(surface, lags=(1, 2, 4, 8), power=1):
     return np.polyfit(np.log(lags), np.log(means), 1)[0]
 
 
+def all_differences(surface, lags=(1, 2, 4, 8)):
+    means = [
+        np.abs(np.concatenate([(s[lag:] - s[:-lag]).ravel() for s in (surface, surface.T)])).mean() for lag in lags
+    ]
+    return 3 - np.polyfit(np.log(lags), np.log(means), 1)[0]
+
+
 def wrong_answers() -> dict[str, list[tuple]]:
     """Return for every check arguments that it rejects."""
     generator = np.random.default_rng(0)
@@ -21,7 +28,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
     difference, spread = fake.mean() - real.mean(), np.sqrt((real.var(ddof=1) + fake.var(ddof=1)) / 2)
     measure = fractal.variogram_dimension
     return {
-        "dimension_from_two_lags": [(1.5,), (0.75,), (3.75,), (2.5,)],
+        "dimension_from_two_lags": [(1.5,), (0.75,), (3.75,), (2.5,), (1.25,)],
         "effect_size": [
             (answer, real, fake)
             for answer in (difference, -difference / spread, difference / spread**2, difference / real.std())
@@ -31,6 +38,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda surface: 3 - slope(surface, power=2),),
             (lambda surface: 3 + slope(surface),),
             (measure,),
+            (all_differences,),
             (lambda surface: 2.5,),
         ],
         "noisy_dimension": [

@@ -20,6 +20,8 @@ def dimension_from_two_lags(answer: Any) -> Verdict:
         (0.75, "That is H. Which dimension belongs to it?"),
         (3.75, "H is subtracted from 3, so that smooth surfaces have the smaller dimension."),
         (1.0, "That is 3 minus the ratio of 8 to 4. Take logarithms."),
+        (2.5, "Which power of 4 is 8? Its exponent is 2H."),
+        (1.25, "2 − H belongs to a curve. This is a surface."),
     ]
     verdict = checks.value(answer, 2.25, mistakes)
     return _good_for(verdict, "It is a rather smooth surface.")
@@ -57,6 +59,10 @@ def madogram(madogram_dimension: Callable) -> Verdict:
         (lambda surface: 3 + _slope(surface), "The sign is wrong: a steeper line belongs to a smoother surface."),
         (lambda surface: 3 - _slope(surface, axes=(1,)), "You compare pixels in a row only. Use columns as well."),
         (lambda surface: 3 - _slope(surface, axes=(0,)), "You compare pixels in a column only. Use rows as well."),
+        (
+            lambda surface: 3 - _slope(surface, together=True),
+            "You take one mean of all differences. Rows and columns weigh one half each, whatever their number.",
+        ),
         (_slope, "That is the slope, H. Which dimension belongs to it?"),
     ]
     verdict = checks.function(madogram_dimension, cases, lambda surface: 3 - _slope(surface), mistakes)
@@ -80,12 +86,16 @@ def noisy_dimension(answer: Callable) -> Verdict:
     return _good_for(verdict, "Now draw it against the amount.")
 
 
-def _slope(surface: np.ndarray, power: int = 1, axes: tuple[int, ...] = (0, 1)) -> float:
-    """Return the slope of the logarithm of mean |difference|^power over the logarithm of the lag."""
+def _slope(surface: np.ndarray, power: int = 1, axes: tuple[int, ...] = (0, 1), together: bool = False) -> float:
+    """Return the slope of the logarithm of mean |difference|^power over the logarithm of the lag.
+
+    The mean is that of the means along each axis, or with ``together`` one of all differences.
+    """
     means = []
     for lag in LAGS:
         differences = {0: surface[lag:] - surface[:-lag], 1: surface[:, lag:] - surface[:, :-lag]}
-        means.append(np.mean([np.mean(np.abs(differences[axis]) ** power) for axis in axes]))
+        parts = [np.abs(differences[axis]).ravel() ** power for axis in axes]
+        means.append(np.concatenate(parts).mean() if together else np.mean([part.mean() for part in parts]))
     return float(np.polyfit(np.log(LAGS), np.log(means), 1)[0])
 
 
