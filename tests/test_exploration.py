@@ -54,11 +54,24 @@ def test_shuffled_labels_stay_balanced_within_a_class(cifake):
     assert torch.equal(shuffled, exploration.shuffled_labels(cifake.val, seed=0))
 
 
+def test_sizes_of_shuffles_are_those_of_one_shuffle_at_a_time(cifake, monkeypatch):
+    monkeypatch.setattr(exploration, "CHUNK", 150)  # the last chunk is smaller
+    orders = [exploration.shuffled_labels(cifake.val, seed) for seed in range(3)]
+    expected = [exploration.mean_difference(cifake.val.images, labels)[0] for labels in orders]
+    sizes = exploration.shuffled_sizes(cifake.val, 3)
+    assert sizes == pytest.approx([exploration.root_mean_square(each) for each in expected])
+
+
 def test_mean_images_are_enlarged_around_grey_and_not_cut_off(cifake):
     shown = [axes.images[0].get_array() for axes in plots.mean_images(cifake.train, gain=3).axes]
     difference, _ = exploration.mean_difference(cifake.train.images, cifake.train.labels)
     assert np.allclose(shown[2], 0.5 + 3 * difference.permute(1, 2, 0).numpy() / 255) and shown[2].min() > 0
     assert not np.allclose(shown[2], shown[3])
+    panels = plots.mean_images(cifake.train).axes
+    largest = np.stack([panel.images[0].get_array() for panel in panels[2:]])
+    gain = int(panels[2].get_title().split()[0])
+    assert 0 < largest.min() and largest.max() < 1
+    assert abs(largest - 0.5).max() * (gain + 1) / gain > 0.5  # a larger gain would cut something off
 
 
 def test_blur_takes_fine_detail_and_keeps_the_mean(cifake):
@@ -85,6 +98,18 @@ def test_a_spectrum_is_shown_step_by_step(cifake):
     assert np.allclose(last.lines[0].get_ydata(), expected)
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_a_wave_is_drawn_at_its_frequencies(across):
+    wave = (127 + 100 * torch.sin(2 * torch.pi * 5 * torch.arange(32) / 32)).to(torch.uint8)
+    image = wave.expand(3, 32, 32) if across else wave[:, None].expand(3, 32, 32)
+    picture = plots.spectrum_steps(image).axes[2].images[0]
+    left, right, bottom, top = picture.get_extent()
+    values = picture.get_array()
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    v, u = left + (column + 0.5) * (right - left) / 32, top + (row + 0.5) * (bottom - top) / 32
+    assert picture.origin == "upper" and [abs(u), abs(v)] == ([0, 5] if across else [5, 0])
+
+
 def test_descent_begins_at_step_one_beside_log_two():
     train, val, start = plots.descent({"training": [0.7, 0.3], "validation": [0.7, 0.4]}).axes[0].lines
     assert train.get_xdata().tolist() == [1, 2] and list(val.get_ydata()) == [0.7, 0.4]
@@ -107,13 +132,20 @@ def test_duplicates_are_found_pixel_by_pixel(cifake):
     assert np.flatnonzero(found).tolist() == [3, 5]
 
 
+def test_repeated_images_are_counted():
+    images = torch.randint(0, 256, (4, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert exploration.repeated(images) == 0
+    assert exploration.repeated(images[[0, 1, 0, 2, 0, 3, 3]]) == 3
+
+
 def test_facts_hold_what_the_figures_need(cifake):
     facts = exploration.facts(cifake, data.entries(data.source_folder()))
     for label in data.LABELS:
         assert len(facts["colour"][label]["mean"]) == 3 and len(facts["spectrum"][label]["mean"]) == 16
         assert sum(facts["jpeg"][label].values()) == 1000
     assert 0.5 < facts["spectrum"]["probe_accuracy"] <= 1
-    assert set(facts["mean_image"]) == {"difference", "noise", "difference_shuffled"}
+    assert set(facts["mean_image"]) == {"difference", "noise", "difference_shuffled", "brightness"}
+    assert facts["repeated"] == {"REAL": 0, "FAKE": 0}
     called = facts["called_fake"]["unchanged"]
     accuracy = (1 - called["REAL"] + called["FAKE"]) / 2
     assert accuracy == pytest.approx(facts["spectrum"]["probe_accuracy"])

@@ -66,6 +66,21 @@ def shuffled_labels(images: ImageSet, seed: int) -> torch.Tensor:
     return torch.from_numpy(labels)
 
 
+def shuffled_sizes(images: ImageSet, count: int) -> list[float]:
+    """Return the `root_mean_square` of the difference of mean images for the first ``count`` shuffles of the labels.
+
+    It is that of `mean_difference` with `shuffled_labels` of the seeds 0, 1, …, for all seeds at once.
+    """
+    real = torch.stack([shuffled_labels(images, seed) == REAL for seed in range(count)])
+    totals = torch.zeros(2, count, *images.images.shape[1:], dtype=torch.float64)
+    for part, chosen in zip(images.images.split(CHUNK), real.split(CHUNK, dim=1), strict=True):
+        pixels = part.float().flatten(1)  # a chunk's pixels add up without rounding
+        sums = torch.stack([chosen.float() @ pixels, (~chosen).float() @ pixels])
+        totals += sums.view(totals.shape)
+    means = totals / torch.stack([real.sum(1), (~real).sum(1)])[:, :, None, None, None]
+    return [root_mean_square(difference) for difference in means[REAL] - means[FAKE]]
+
+
 def mean_colours(images: torch.Tensor) -> torch.Tensor:
     """Return the mean red, green and blue of each uint8 image (N, 3, H, W): float32, (N, 3), 0 to 255."""
     return images.float().mean((2, 3))
@@ -115,8 +130,8 @@ def reduced_photographs(antialias: bool, count: int = 20, side: int = 256, seed:
     Parameters
     ----------
     antialias : bool
-        Whether the filter averages over all pixels that become one. Without that, each new pixel comes from the two by
-        two pixels around one point.
+        Whether the filter takes a weighted mean over all pixels that become one and over some around them. Without
+        that, each new pixel comes from the two by two pixels around one point.
     count : int
         Number of pieces of each photograph.
     side : int
@@ -150,6 +165,11 @@ def exact_duplicates(found_in: list[ImageSet], images: ImageSet) -> np.ndarray:
     """Return which of ``images`` have the same pixels as an image of one of the sets ``found_in``: bool (N,)."""
     known = {pixels.tobytes() for part in found_in for pixels in part.images.numpy()}
     return np.array([pixels.tobytes() in known for pixels in images.images.numpy()])
+
+
+def repeated(images: torch.Tensor) -> int:
+    """Return how many images (N, 3, H, W) have the same pixels as an earlier one."""
+    return len(images) - len({pixels.tobytes() for pixels in images.numpy()})
 
 
 def jpeg_settings(entries: list[Entry]) -> dict[str, Counter]:
@@ -200,6 +220,9 @@ def facts(cifake: Cifake, entries: dict[str, list[Entry]]) -> dict:
         "difference": root_mean_square(difference),
         "noise": root_mean_square(noise),
         "difference_shuffled": root_mean_square(shuffled),
+        "brightness": {
+            split: float(mean_difference(images.images, images.labels)[0].mean()) for split, images in splits.items()
+        },
     }
     for name, values in (("colour", colours), ("spectrum", spectra)):
         measured[name] = {}
@@ -225,6 +248,10 @@ def facts(cifake: Cifake, entries: dict[str, list[Entry]]) -> dict:
         measured["duplicates"][split] = {
             label_name: int(twice[images.labels.numpy() == label].sum()) for label, label_name in enumerate(LABELS)
         }
+    measured["repeated"] = {
+        label_name: repeated(cifake.train.images[cifake.train.labels == label])
+        for label, label_name in enumerate(LABELS)
+    }
     settings = {label: Counter() for label in LABELS}
     for items in entries.values():
         for label, counted in jpeg_settings(items).items():

@@ -21,7 +21,6 @@ from cifake_utils import catalogue, models, rotation
 from cifake_utils.data import LABELS, Cifake, ImageSet
 from cifake_utils.evaluation import accuracy_interval
 from cifake_utils.lessons.exploration import (
-    mean_and_interval,
     mean_difference,
     radial_power_spectrum,
     shuffled_labels,
@@ -36,8 +35,12 @@ _SERIES = "osD^vPX"  # markers of several detectors in one panel
 
 
 def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
-    """Show ``columns`` images of each label for every object class: REAL in the left half, FAKE in the right half."""
-    figure, axes = plt.subplots(len(class_names), 2 * columns, figsize=(columns * 1.1, len(class_names) * 0.6))
+    """Show ``columns`` images of each label for every object class: REAL left of a gap, FAKE right of it."""
+    size, widths = (columns * 1.1, len(class_names) * 0.6), [1] * columns + [0.6] + [1] * columns
+    figure, axes = plt.subplots(len(class_names), len(widths), figsize=size, width_ratios=widths)
+    for panel in axes[:, columns]:
+        panel.remove()
+    axes = np.delete(axes, columns, axis=1)
     for klass, name in enumerate(class_names):
         for label in range(2):
             chosen = images.images[(images.labels == label) & (images.classes == klass)][:columns]
@@ -55,18 +58,21 @@ def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -
     return figure
 
 
-def mean_images(images: ImageSet, gain: float = 3) -> Figure:
+def mean_images(images: ImageSet, gain: float | None = None) -> Figure:
     """Show the mean image of each label, and their difference beside one of shuffled labels, both enlarged around grey.
 
     Parameters
     ----------
     images : ImageSet
-    gain : float
-        The differences are multiplied by it. At 3, none of CIFAKE's leaves the range of a pixel.
+    gain : float, optional
+        The differences are multiplied by it. Without one it is the largest whole number, at least 1, at which no
+        difference leaves the range of a pixel.
     """
     means = [images.images[images.labels == label].float().mean(0) for label in range(len(LABELS))]
     shuffled = shuffled_labels(images, seed=0)
     differences = [mean_difference(images.images, labels)[0] for labels in (images.labels, shuffled)]
+    if gain is None:
+        gain = max(1, int(127.5 / max(float(difference.abs().max()) for difference in differences)))
     shown = [*means, *(127.5 + gain * difference for difference in differences)]
     enlarged = f"{gain:g} × difference"
     titles = [*(f"mean {label}" for label in LABELS), f"{enlarged},\nright labels", f"{enlarged},\nshuffled labels"]
@@ -99,11 +105,15 @@ def colours(*sources: dict) -> Figure:
 
 def spectra(*sources: dict) -> Figure:
     """Plot mean log power against spatial frequency with 95 % bands, one panel for each `exploration.facts`."""
-    figure, axes = plt.subplots(1, len(sources), figsize=(5.2 * len(sources), 3.8), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(sources), figsize=(5.2 * len(sources), 3.8), squeeze=False, sharey=True, layout="constrained"
+    )
     for panel, facts in zip(axes[0], sources, strict=True):
         for label in LABELS:
             mean, half_width = (np.array(facts["spectrum"][label][key]) for key in ("mean", "half_width"))
-            _spectrum(panel, mean, half_width, label, COLOURS[label], MARKERS[label])
+            frequency = np.arange(1, len(mean) + 1)
+            _spectrum(panel, mean, label, COLOURS[label], MARKERS[label])
+            panel.fill_between(frequency, mean - half_width, mean + half_width, color=COLOURS[label], alpha=0.3)
         _name_spectrum(panel, f"Power spectrum, {_measured_on(facts)}")
     return figure
 
@@ -114,7 +124,7 @@ def _measured_on(facts: dict) -> str:
 
 
 def compared_spectra(powers: Mapping[str, torch.Tensor], title: str) -> Figure:
-    """Plot the mean log power of several groups of images against spatial frequency, with 95 % bands.
+    """Plot the mean log power of several groups of images against spatial frequency.
 
     Parameters
     ----------
@@ -124,16 +134,13 @@ def compared_spectra(powers: Mapping[str, torch.Tensor], title: str) -> Figure:
     """
     figure, panel = plt.subplots(figsize=(5.8, 3.8), layout="constrained")
     for (name, power), colour, marker in zip(powers.items(), sns.color_palette("colorblind")[2:], "sD^v", strict=False):
-        mean, half_width = map(np.array, mean_and_interval(power))
-        _spectrum(panel, mean, half_width, name, colour, marker)
+        _spectrum(panel, power.mean(0).numpy(), name, colour, marker)
     _name_spectrum(panel, title)
     return figure
 
 
-def _spectrum(panel: Axes, mean: np.ndarray, half_width: np.ndarray, label: str, colour: Any, marker: str) -> None:
-    frequency = np.arange(1, len(mean) + 1)
-    panel.plot(frequency, mean, color=colour, marker=marker, markersize=6, label=label)
-    panel.fill_between(frequency, mean - half_width, mean + half_width, color=colour, alpha=0.3)
+def _spectrum(panel: Axes, mean: np.ndarray, label: str, colour: Any, marker: str) -> None:
+    panel.plot(np.arange(1, len(mean) + 1), mean, color=colour, marker=marker, markersize=6, label=label)
 
 
 def _name_spectrum(panel: Axes, title: str) -> None:
@@ -159,7 +166,7 @@ def spectrum_steps(image: torch.Tensor) -> Figure:
     power = (torch.fft.fftshift(torch.fft.fft2(faded).abs().square()) + 1e-12).log10()
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.3), layout="constrained", width_ratios=(1, 1, 1, 1.3))
     half = size // 2
-    edges = (-half - 0.5, half - 0.5, -half - 0.5, half - 0.5)
+    edges = (-half - 0.5, half - 0.5, half - 0.5, -half - 0.5)  # rows are counted from the top
     for panel, picture, title, extent in (
         (axes[0], grey, "1 grey image", None),
         (axes[1], faded, "2 faded at its borders", None),
@@ -171,8 +178,8 @@ def spectrum_steps(image: torch.Tensor) -> Figure:
             panel.axis("off")
     for radius in (4, 12):
         axes[2].add_patch(Circle((0, 0), radius, fill=False, edgecolor="white", linewidth=1.5, linestyle="--"))
-    axes[2].set_xlabel("cycles across", fontsize=12)
-    axes[2].set_ylabel("cycles down", fontsize=12)
+    axes[2].set_xlabel("v, from left to right", fontsize=12)
+    axes[2].set_ylabel("u, from top to bottom", fontsize=12)
     rings = radial_power_spectrum(image[None])[0].numpy()
     axes[3].plot(range(1, len(rings) + 1), rings, "o-", color="black")
     axes[3].set_title("4 mean of each ring", fontsize=13)
@@ -183,14 +190,14 @@ def spectrum_steps(image: torch.Tensor) -> Figure:
 
 
 def descent(losses: Mapping[str, Sequence[float]]) -> Figure:
-    """Plot the cross-entropy of each group of images against the step of gradient descent, counted from 1."""
+    """Plot the cross-entropy of each group of images before each step of gradient descent, counted from 1."""
     figure, panel = plt.subplots(figsize=(6, 3.4), layout="constrained")
     for (name, values), style in zip(losses.items(), ("-", "--"), strict=False):
         panel.plot(range(1, len(values) + 1), values, style, color="black", linewidth=2, label=name)
     panel.axhline(np.log(2), color="0.5", linestyle=":", label="log 2")
     panel.set(xscale="log", ylim=(0, None))
     panel.set_xlabel("step", fontsize=12)
-    panel.set_ylabel("cross-entropy (nats)", fontsize=12)
+    panel.set_ylabel("J before the step (nats)", fontsize=12)
     panel.tick_params(labelsize=11)
     panel.legend(fontsize=12)
     return figure
