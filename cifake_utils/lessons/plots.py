@@ -384,7 +384,8 @@ def curves(history: dict, title: str = "", guessing: float | None = None) -> Fig
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
     _losses(left, history, guessing)
-    left.set(ylabel="cross-entropy (nats)", ylim=(0, None), title=title)
+    highest = max(*history["train_loss"], *history["val_loss"], guessing or 0)
+    left.set(ylabel="cross-entropy (nats)", ylim=(0, 1.08 * highest), title=title)  # markers stay inside
     accuracy = np.asarray(history["val_accuracy"])
     right.plot(np.arange(1, len(accuracy) + 1), accuracy, marker="D", markersize=5, color="black")
     half = max(0.1, 0.55 * np.ptp(accuracy))
