@@ -57,11 +57,13 @@ def test_losses_have_a_panel_a_history_and_mark_the_epoch_whose_weights_were_kep
     last = {"train_loss": [0.7, 0.3, 0.1], "val_loss": [0.7, 0.6, 0.9], "best_epoch": 2}
     second = {"train_loss": [0.7, 9.5], "val_loss": [0.7, 0.6], "best_epoch": 1}
     left, right = plots.losses({"long": last, "short": second}, top=1).axes
-    training, validation, kept = left.lines
+    training, validation, guessing, kept = left.lines
     assert list(training.get_ydata()) == last["train_loss"] and list(validation.get_ydata()) == last["val_loss"]
     assert set(kept.get_xdata()) == {3} and kept.get_label() == "weights kept"
-    assert right.get_title() == "short" and set(right.lines[2].get_xdata()) == {2}
+    assert set(guessing.get_ydata()) == {np.log(2)}
+    assert right.get_title() == "short" and set(right.lines[3].get_xdata()) == {2}
     assert left.get_ylim() == right.get_ylim() == (0, 1)
+    assert left.get_xlim() == right.get_xlim() == (0.5, 3.5)
 
 
 def test_curves_mark_the_epoch_whose_weights_were_kept_in_both_panels():
@@ -69,6 +71,15 @@ def test_curves_mark_the_epoch_whose_weights_were_kept_in_both_panels():
     figure = plots.curves(history, "run")
     assert [set(panel.lines[-1].get_xdata()) for panel in figure.axes] == [{2}, {2}]
     assert list(figure.axes[1].lines[0].get_ydata()) == history["val_accuracy"]
+    assert "guessing" not in texts(figure)
+
+
+def test_curves_mark_the_loss_of_guessing_and_do_not_magnify_small_differences():
+    history = {"train_loss": [0.7, 0.3], "val_loss": [0.6, 0.7], "val_accuracy": [0.99, 0.992], "best_epoch": 1}
+    left, right = plots.curves(history, guessing=1.25).axes
+    assert set(left.lines[2].get_ydata()) == {1.25}
+    low, high = right.get_ylim()
+    assert high - low == pytest.approx(0.2) and low < 0.99 and 0.992 < high < 1.02
 
 
 def test_schedules_have_a_line_each():

@@ -376,17 +376,29 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
     axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, shrinkA=0, shrinkB=0))
 
 
-def curves(history: dict, title: str = "") -> Figure:
+def curves(history: dict, title: str = "", guessing: float | None = None) -> Figure:
     """Plot losses and validation accuracy of a training (`training.History` as a dict) against the epoch.
 
-    A dotted line marks ``best_epoch``, the epoch whose weights were kept.
+    A dotted line marks ``best_epoch``, the epoch whose weights were kept. The axis of the accuracy spans at least 0.2,
+    so that differences of a few images don't look large.
+
+    Parameters
+    ----------
+    history : dict
+    title : str
+    guessing : float, optional
+        The loss of guessing, in nats, where the losses are plain cross-entropies: log 2 for two labels. A dashed line
+        marks it.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
-    _losses(left, history)
-    left.set(ylabel="cross-entropy (nats)", ylim=(0, None), title=title)
-    epochs = np.arange(1, len(history["val_accuracy"]) + 1)
-    right.plot(epochs, history["val_accuracy"], marker="D", markersize=5, color="black")
-    right.set(ylabel="validation accuracy")
+    _losses(left, history, guessing)
+    highest = max(*history["train_loss"], *history["val_loss"], guessing or 0)
+    left.set(ylabel="cross-entropy (nats)", ylim=(0, 1.08 * highest), title=title)  # markers stay inside
+    accuracy = np.asarray(history["val_accuracy"])
+    right.plot(np.arange(1, len(accuracy) + 1), accuracy, marker="D", markersize=5, color="black")
+    half = max(0.1, 0.55 * np.ptp(accuracy))
+    middle = min((accuracy.min() + accuracy.max()) / 2, 1.01 - half)
+    right.set(ylabel="validation accuracy", ylim=(middle - half, middle + half))
     for panel in (left, right):
         _mark(panel, history)
     left.legend()
@@ -394,27 +406,36 @@ def curves(history: dict, title: str = "") -> Figure:
 
 
 def losses(histories: Mapping[str, dict], top: float | None = None) -> Figure:
-    """Plot training and validation loss against the epoch, one panel for each named history, all on one scale.
+    """Plot training and validation loss of detectors against the epoch, one panel for each named history.
 
-    A dotted line marks ``best_epoch``, the epoch whose weights were kept. Losses above ``top`` lie outside of the
-    panels, so that a single large one does not flatten all curves.
+    All panels have the same axes. A dotted line marks ``best_epoch``, the epoch whose weights were kept; a dashed one
+    marks log 2, the loss of guessing. Losses above ``top`` lie outside of the panels, so that a single large one does
+    not flatten all curves.
     """
+    size = (3.3 * len(histories), 3.2)
     figure, axes = plt.subplots(
-        1, len(histories), figsize=(3.3 * len(histories), 3.2), sharey=True, squeeze=False, layout="constrained"
+        1, len(histories), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for panel, (name, history) in zip(axes[0], histories.items(), strict=True):
-        _losses(panel, history)
+        _losses(panel, history, np.log(2))
         _mark(panel, history)
         panel.set(title=name)
-    axes[0, 0].set(ylabel="cross-entropy (nats)", ylim=(0, top))
+    axes[0, 0].set(
+        ylabel="cross-entropy (nats)",
+        ylim=(0, top),
+        xlim=(0.5, max(len(history["val_loss"]) for history in histories.values()) + 0.5),
+    )
     axes[0, 0].legend()
     return figure
 
 
-def _losses(axes: Axes, history: dict) -> None:
+def _losses(axes: Axes, history: dict, guessing: float | None) -> None:
     epochs = np.arange(1, len(history["val_loss"]) + 1)
-    axes.plot(epochs, history["train_loss"], marker="s", markersize=5, color="0.5", label="training")
-    axes.plot(epochs, history["val_loss"], marker="D", markersize=5, color="black", label="validation")
+    line = {"markersize": 5, "linewidth": 2}
+    axes.plot(epochs, history["train_loss"], marker="s", color=_BLUE, label="training", **line)
+    axes.plot(epochs, history["val_loss"], marker="D", color="black", label="validation", **line)
+    if guessing is not None:
+        axes.axhline(guessing, color="0.4", linestyle="--", linewidth=1, label="guessing")
 
 
 def _mark(axes: Axes, history: dict) -> None:

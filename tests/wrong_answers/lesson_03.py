@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cifake_utils import models
+from cifake_utils import models, profiles, training
 from cifake_utils.batches import ImageBatches
 
 
@@ -28,13 +28,84 @@ def make(seed):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
 
 
-def stopped_late(losses, patience):
+def losses_with(train, val, first=None, order=None, patience=None, pick=lambda losses: losses[-1]):
+    """Return an answer to exercise 6 that may forget a seed, stop early, or pick another loss."""
+
+    def answer(make, seeds):
+        accelerator = profiles.active().accelerator()
+        options = training.Options(learning_rate=1e-3, patience=patience)
+        fitted = []
+        for seed in seeds:
+            network = make(seed if first is None else first)
+            order_seed = seed if order is None else order
+            fitted.append(
+                training.fit(
+                    network, train, val, epochs=10, accelerator=accelerator, options=options, seed=order_seed
+                ).val_loss
+            )
+        return [pick(losses) for losses in fitted]
+
+    return answer
+
+
+def stride_first(x, block):
+    x = F.relu(block.bn1(F.conv2d(x, block.conv1.weight, stride=block.conv2.stride[0])))
+    x = F.relu(block.bn2(F.conv2d(x, block.conv2.weight, padding=1)))
+    return block.bn3(block.conv3(x))
+
+
+def returns_only_where_it_stops(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        best = epoch if loss <= losses[best] else best
+        if epoch - best >= patience:
+            return epoch + 1, best
+
+
+def never_reset(losses, patience):
+    best = worse = 0
+    for epoch, loss in enumerate(losses):
+        if loss <= losses[best]:
+            best = epoch
+        else:
+            worse += 1
+        if worse >= patience:
+            break
+    return epoch + 1, best
+
+
+def first_of_equals(losses, patience):
     best = 0
     for epoch, loss in enumerate(losses):
         best = epoch if loss < losses[best] else best
-        if epoch - best > patience:
+        if epoch - best >= patience:
             break
     return epoch + 1, best
+
+
+def light_pooling():
+    network = backbone(stride=1)
+    network.maxpool = nn.MaxPool2d(3, stride=1, padding=1)
+    return network
+
+
+def without_padding():
+    network = backbone(stride=1, pool=False)
+    network.conv1.padding = (0, 0)
+    return network
+
+
+def stopped(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        best = epoch if loss <= losses[best] else best
+        if epoch - best >= patience:
+            break
+    return epoch + 1, best
+
+
+def stopped_late(losses, patience):
+    return stopped(losses, patience + 1)
 
 
 def wrong_answers() -> dict[str, list[tuple]]:
@@ -44,10 +115,13 @@ def wrong_answers() -> dict[str, list[tuple]]:
     batches = ImageBatches(images, torch.arange(12) % 2, batch_size=6)
     runs = (make, batches, batches)
     return {
-        "sure_loss": [(math.log(2),), (-math.log(0.99),), (0.5,), (-math.log(0.99 * 0.01),), (7.0,)],
+        "sure_loss": [
+            (wrong,) for wrong in (math.log(2), -math.log(0.99), 0.5, -math.log(0.99 * 0.01), 7.0, 3.329, 0.056, 2.3)
+        ],
         "map_width": [
             (lambda width, kernel, stride, padding: width // stride,),
             (lambda width, kernel, stride, padding: (width - kernel) // stride + 1,),
+            (lambda width, kernel, stride, padding: (width + padding - kernel) // stride + 1,),
             (lambda width, kernel, stride, padding: (width + 2 * padding - kernel) // stride,),
             (lambda width, kernel, stride, padding: (width + 2 * padding - kernel) / stride + 1,),
             (lambda width, kernel, stride, padding: 16,),
@@ -59,6 +133,11 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda x, block: F.relu(body(x, block) + block.downsample[0](x)),),
             (lambda x, block: F.relu(body(x, block) + x),),
             (lambda x, block: block.downsample(x),),
+            (lambda x, block: block(x),),
+            (lambda x, block: F.relu(stride_first(x, block) + block.downsample(x)),),
+            (lambda x, block: F.relu(body(x, block) + F.relu(block.downsample(x))),),
+            (lambda x, block: F.relu(F.relu(body(x, block)) + block.downsample(x)),),
+            (lambda x, block: F.relu(body(x, block) + F.conv2d(x, block.downsample[0].weight, stride=2)),),
         ],
         "repaired": [
             (models.Backbone,),
@@ -66,9 +145,16 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda: backbone(pool=False),),
             (lambda: backbone(stride=4),),
             (lambda: 4,),
+            (light_pooling,),
+            (without_padding,),
         ],
         "stopping": [
             (stopped_late,),
+            (returns_only_where_it_stops,),
+            (never_reset,),
+            (first_of_equals,),
+            (lambda *case: stopped(*case)[::-1],),
+            (lambda *case: (stopped(*case)[0] - 1, stopped(*case)[1]),),
             (lambda losses, patience: (len(losses), losses.index(min(losses))),),
             (lambda losses, patience: (3, 0),),
             (lambda losses, patience: losses[9],),
@@ -78,5 +164,9 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda make, seeds: 0.5, *runs),
             (lambda make, seeds: [0.5] * 3, *runs),
             (lambda make, seeds: make(None), *runs),
+            (losses_with(batches, batches, order=0), *runs),
+            (losses_with(batches, batches, first=0), *runs),
+            (losses_with(batches, batches, patience=5), *runs),
+            (losses_with(batches, batches, pick=min), *runs),
         ],
     }
