@@ -111,9 +111,9 @@ def stopped_late(losses, patience):
 def wrong_answers() -> dict[str, list[tuple]]:
     """Return lists of arguments by the name of the check."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    batches = ImageBatches(images, torch.arange(12) % 2, batch_size=6)
-    runs = (make, batches, batches)
+    images = torch.randint(0, 256, (2, 12, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    train, val = (ImageBatches(half, torch.arange(12) % 2, batch_size=6) for half in images)
+    runs = (make, train, val)
     return {
         "sure_loss": [
             (wrong,) for wrong in (math.log(2), -math.log(0.99), 0.5, -math.log(0.99 * 0.01), 7.0, 3.329, 0.056, 2.3)
@@ -164,9 +164,9 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda make, seeds: 0.5, *runs),
             (lambda make, seeds: [0.5] * 3, *runs),
             (lambda make, seeds: make(None), *runs),
-            (losses_with(batches, batches, order=0), *runs),
-            (losses_with(batches, batches, first=0), *runs),
-            (losses_with(batches, batches, patience=5), *runs),
-            (losses_with(batches, batches, pick=min), *runs),
+            (losses_with(train, val, order=0), *runs),
+            (losses_with(train, val, first=0), *runs),
+            (losses_with(train, val, patience=5), *runs),
+            (losses_with(train, val, pick=min), *runs),
         ],
     }
