@@ -61,8 +61,9 @@ def rewrite_links(text: str, written_in: Path, shown_in: Path) -> str:
 def for_the_site(notebook: nbformat.NotebookNode, source: Path) -> nbformat.NotebookNode:
     """Return a lesson as the site shows it.
 
-    Its title has its number; widgets are pictures; every figure has a text for those who can't see it, which is the
-    cell's own (``mystnb`` → ``image`` → ``alt`` in its metadata) or names the section; solutions are folded.
+    Its title has its number; widgets are pictures, and questions are text; every figure has a text for those who can't
+    see it, which is the cell's own (``mystnb`` → ``image`` → ``alt`` in its metadata) or names the section; solutions
+    are folded.
     """
     folder = (LESSONS / source.relative_to(NOTEBOOKS)).parent
     number = source.stem.split("_")[0]
@@ -83,6 +84,9 @@ def for_the_site(notebook: nbformat.NotebookNode, source: Path) -> nbformat.Note
             cell.metadata.setdefault("mystnb", {}).setdefault("image", {}).setdefault("alt", alt)
         for output in cell.outputs:
             if WIDGET in output.get("data", {}):
+                if question := output.data.get("text/html"):
+                    output.data = {"text/html": question}
+                    continue
                 picture = output.data.get("image/png")
                 output.data = {"image/png": picture} if picture else {"text/plain": ""}
                 text = f":::{{note}}\n{ALIVE if picture else NO_PICTURE}\n:::"

@@ -147,12 +147,10 @@ def open_lab(lab, page):
 
 
 @pytest.fixture
-def run(lab, page, open_lab):
-    """Function that opens a notebook up to a cell, runs all of it, and returns the page when that is done."""
-    folder, _ = lab
+def run_all(page, open_lab):
+    """Function that opens a notebook of the lab, runs all of it, and returns the page when that is done."""
 
-    def run(name: str, last: str) -> sync_api.Page:
-        copy_without_outputs(series.NOTEBOOKS / name, folder / name, last)
+    def run_all(name: str) -> sync_api.Page:
         open_lab(name)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -160,6 +158,18 @@ def run(lab, page, open_lab):
         errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
         assert not errors.all_inner_texts()
         return page
+
+    return run_all
+
+
+@pytest.fixture
+def run(lab, run_all):
+    """Function that runs a lesson up to a cell, and returns the page when that is done."""
+    folder, _ = lab
+
+    def run(name: str, last: str) -> sync_api.Page:
+        copy_without_outputs(series.NOTEBOOKS / name, folder / name, last)
+        return run_all(name)
 
     return run
 
@@ -238,6 +248,26 @@ def test_quiz(run):
     page.get_by_role("button", name="new images").click()
     expect(message).to_have_text("Image 1 of 10, 0 right so far.")
     expect(buttons[REAL]).to_be_enabled()
+
+
+def test_a_prediction_and_the_questions_at_the_end(lab, run_all):
+    lesson = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4)
+    codes = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+    prediction = next(code for code in codes if "questions.predict(" in code and "[" in code)
+    sources = ["from cifake_utils.lessons import questions", prediction, 'questions.quiz("01")']
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab[0] / "questions.ipynb")
+    page = run_all("questions.ipynb")
+    asked, quiz = page.locator(".jp-CodeCell").nth(1), page.locator(".jp-CodeCell").nth(2)
+
+    radios = asked.get_by_role("radio")
+    for choice in (0, 1):  # a reader may decide again, without starting anything anew
+        radios.nth(choice).check()
+        expect(asked.get_by_text("You predict")).to_contain_text(asked.locator("label").nth(choice).inner_text())
+
+    quiz.get_by_role("radio").first.check()
+    expect(quiz.get_by_text(re.compile(r"[01] of 1 right at the first try"))).to_be_visible()
+    expect(quiz.get_by_text(re.compile(r"^(✓ Right|✗ No)"))).to_be_visible()
 
 
 def test_a_stored_widget_is_a_picture_until_the_notebook_is_trusted(lab, page, open_lab):
