@@ -256,7 +256,8 @@ def test_a_prediction_and_the_questions_at_the_end(lab, run_all):
     prediction = next(code for code in codes if "questions.predict(" in code and "[" in code)
     sources = ["from cifake_utils.lessons import questions", prediction, 'questions.quiz("01")']
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab[0] / "questions.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": lesson.metadata.kernelspec})
+    nbformat.write(notebook, lab[0] / "questions.ipynb")
     page = run_all("questions.ipynb")
     asked, quiz = page.locator(".jp-CodeCell").nth(1), page.locator(".jp-CodeCell").nth(2)
 

@@ -146,7 +146,11 @@ def test_lesson_08_shows_every_generator_that_is_declared(tiles, monkeypatch):
     assert measured == {"GAN": True, "tiles": False}
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue.EXPERIMENTS if records.references(name)])
+# Models with the paper's recipe as written only show what that recipe gives.
+ASKED = [name for name in catalogue.EXPERIMENTS if records.references(name) and not name.endswith("_as_written")]
+
+
+@pytest.mark.parametrize("name", ASKED)
 def test_every_reference_run_has_answers_of_its_own(name):
     record = records.reference(name)
     answers, generated = robustness.read(robustness.path(name))

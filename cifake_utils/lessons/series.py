@@ -63,13 +63,15 @@ def run_and_report() -> None:
     print(f"Executed notebooks, records, results.csv, results.png and timings.json are in {profile.runs}")
 
 
-def run(folder: Path, notebooks: Path = NOTEBOOKS) -> dict[str, float]:
-    """Execute the notebooks of a folder, write the results into ``folder``, and print and return seconds by name.
+def run(folder: Path, notebooks: Path | None = None) -> dict[str, float]:
+    """Execute the lessons, write the results into ``folder``, and print and return the seconds by notebook name.
+
+    ``notebooks`` is a folder of other notebooks to execute instead.
 
     A notebook that fails or loses its kernel is written with the outputs that it has so far. Then a `CifakeError` says
     where it is.
     """
-    seconds = {}
+    seconds, notebooks = {}, notebooks or NOTEBOOKS
     for path in sorted(notebooks.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)

@@ -19,7 +19,7 @@ def _images(count: int, side: int, seed: int) -> torch.Tensor:
 
 
 def best_accuracy(answer: Callable | None) -> Verdict:
-    """Check exercise 1: a function that returns the accuracy of the best threshold, Φ(|d| / 2).
+    """Check exercise 1: a function that returns the accuracy of the best threshold, ``Φ(|d| / 2)``.
 
     Parameters
     ----------
