@@ -17,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import report
 from cifake_utils import data, models, profiles, records
-from cifake_utils.batches import ImageBatches, epoch_seed, mirror, normalise
+from cifake_utils.batches import ImageBatches, epoch_seed, mirror, normalise, shifted
 from cifake_utils.catalogue import STRONG, get
 from cifake_utils.experiments import starting_weights
 from cifake_utils.support.files import replacing
 
 FILE = report.FOLDER / "strong.json"
-VIEWS = [(mirrored, down, right) for mirrored in (False, True) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+VIEWS = [(mirrored, 0, 0) for mirrored in (False, True)]  # whether an image is mirrored, pixels down and to the right
+SHIFTS = [(False, -1, 0), (False, 1, 0), (False, 0, -1), (False, 0, 1)]
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,6 @@ class Network(nn.Module):
         return self.head(torch.cat([maps[name].float().mean((2, 3)) for name in self.stages], 1))
 
 
-def shifted(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return images (N, C, H, W), each shifted by its own numbers of pixels (int64 (N,)), with mirrored borders."""
-
-    def places(offsets: torch.Tensor, width: int) -> torch.Tensor:
-        place = (torch.arange(width) - offsets[:, None]).abs()
-        return width - 1 - (width - 1 - place).abs()
-
-    rows, columns = places(down, images.shape[2]), places(right, images.shape[3])
-    first = torch.arange(len(images))[:, None, None, None]
-    channels = torch.arange(images.shape[1])[None, :, None, None]
-    return images[first, channels, rows[:, None, :, None], columns[:, None, None, :]]
-
-
 def epoch_of(train: ImageBatches, trial: Trial, epoch: int):
     """Yield normalised images, labels, and for mixup the partners' labels and the share of the images themselves."""
     generator = torch.Generator().manual_seed(epoch_seed(1, epoch))
@@ -115,7 +103,7 @@ def epoch_of(train: ImageBatches, trial: Trial, epoch: int):
         images, labels = train.inputs[rows], train.labels[rows]
         images = mirror(images, torch.rand(len(rows), generator=generator) < 0.5)
         if trial.shift:
-            images = shifted(images, *torch.randint(-trial.shift, trial.shift + 1, (2, len(rows)), generator=generator))
+            images = shifted(images, torch.randint(-trial.shift, trial.shift + 1, (len(rows), 2), generator=generator))
         inputs = normalise(images)
         if trial.mixup:
             share, partners = float(shares.sample()), torch.randperm(len(rows), generator=generator)
@@ -131,7 +119,7 @@ def logits(network: nn.Module, images: torch.Tensor, view=(False, 0, 0)) -> torc
     found = []
     for batch in images.split(500):
         batch = batch.flip(3) if mirrored else batch
-        moved = shifted(batch, torch.full((len(batch),), down), torch.full((len(batch),), right))
+        moved = shifted(batch, torch.tensor([[down, right]]).expand(len(batch), 2))
         with torch.autocast("cpu", torch.bfloat16):
             found.append(network(normalise(moved)).float())
     return torch.cat(found)
@@ -139,12 +127,8 @@ def logits(network: nn.Module, images: torch.Tensor, view=(False, 0, 0)) -> torc
 
 def judged(network: nn.Module, val: data.ImageSet) -> dict:
     """Return accuracies on validation images: of single views, and of averages over views."""
-    each = {view: logits(network, val.images, view).softmax(1)[:, 1] for view in VIEWS}
-    averages = {
-        "alone": [(False, 0, 0)],
-        "mirror images": [(False, 0, 0), (True, 0, 0)],
-        "mirror images and shifts": VIEWS,
-    }
+    each = {view: logits(network, val.images, view).softmax(1)[:, 1] for view in VIEWS + SHIFTS}
+    averages = {"alone": VIEWS[:1], "mirror images": VIEWS, "mirror images and shifts": VIEWS + SHIFTS}
     means = {name: torch.stack([each[view] for view in views]).mean(0) for name, views in averages.items()}
     return {name: float(((p > 0.5) == (val.labels == data.FAKE)).float().mean()) for name, p in means.items()}
 

@@ -77,12 +77,14 @@ def parser() -> argparse.ArgumentParser:
 
     status = "The exit status is 1 if a file could not be read. All other files are scored."
     predict = commands.add_parser(
-        "predict", help="print P(FAKE) of image files, and save a picture that explains each", epilog=status
+        "predict", help="say of image files whether they look REAL or FAKE, and save a picture of each", epilog=status
     )
     predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="an image file of any format and size")
     predict.add_argument(
         "--output", metavar="FOLDER", type=Path, help="where the pictures are saved (default: a folder among the runs)"
     )
+
+    predict.add_argument("--json", action="store_true", help="print one JSON document, for scripts")
 
     evaluate = commands.add_parser(
         "evaluate", help="measure how well a model tells your FAKE images from REAL ones", epilog=status
@@ -98,7 +100,9 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in (predict, evaluate):
         command.add_argument(
-            "--model", metavar="NAME", help="which trained model (default: the best on the validation images)"
+            "--model",
+            metavar="NAME",
+            help="a model that you trained (default: the one that comes with the package)",
         )
 
     commands.add_parser("results", help="print the tables of docs/results.md: what was measured on all of CIFAKE")
@@ -171,7 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
             accelerator.end_training()
         elif options.command == "predict":
             write = partial(print, flush=True)
-            return report_problems(prediction.predict(options.images, options.model, options.output, write))
+            return report_problems(
+                prediction.predict(options.images, options.model, options.output, write, as_json=options.json)
+            )
         elif options.command == "evaluate":
             return report_problems(prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":

@@ -32,6 +32,22 @@ def mirror(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
     return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
+def shifted(images: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """Return images (N, 3, H, W), each moved down and to the right by its own numbers of pixels.
+
+    ``moves`` is int64 (N, 2), less than H and W in size. What comes in at a border is mirrored there.
+    """
+
+    def places(offsets: torch.Tensor, width: int) -> torch.Tensor:
+        place = (torch.arange(width, device=images.device) - offsets[:, None]).abs()
+        return width - 1 - (width - 1 - place).abs()
+
+    rows, columns = places(moves[:, 0], images.shape[2]), places(moves[:, 1], images.shape[3])
+    first = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    return images[first, channels, rows[:, None, :, None], columns[:, None, None, :]]
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return the random seed of one epoch of a run. With a seed for each epoch, a stopped run can go on."""
     return seed * 100_003 + epoch
@@ -53,13 +69,22 @@ class ImageBatches:
         The device on which the images stay and the batches are made.
     stratified : bool
         Whether every shuffled batch holds the labels in the same shares as the whole set, up to rounding.
+    shift : int
+        By how many pixels at most `shuffled` moves an image, up or down and left or right.
     """
 
     def __init__(
-        self, inputs: torch.Tensor, labels: torch.Tensor, batch_size: int, device="cpu", *, stratified: bool = False
+        self,
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+        batch_size: int,
+        device="cpu",
+        *,
+        stratified: bool = False,
+        shift: int = 0,
     ) -> None:
         self.inputs, self.labels = inputs.to(device), labels.to(device)
-        self.batch_size, self.stratified = batch_size, stratified
+        self.batch_size, self.stratified, self.shift = batch_size, stratified, shift
         self.process, self.processes = 0, 1
 
     def __len__(self) -> int:
@@ -89,22 +114,27 @@ class ImageBatches:
         gathered = cast(torch.Tensor, gather(values))
         return gathered.unflatten(0, (self.processes, -1)).transpose(0, 1).flatten(0, 1)[: len(self.labels)]
 
-    def take(self, rows: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-        return normalise(mirror(self.inputs[rows], flips))
+    def take(self, rows: torch.Tensor, flips: torch.Tensor, moves: torch.Tensor | None = None) -> torch.Tensor:
+        images = mirror(self.inputs[rows], flips)
+        return normalise(images if moves is None else shifted(images, moves))
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield one epoch of (inputs, labels), in random order. Every image is mirrored with probability ½.
 
-        The order and the flips depend only on ``seed`` and ``epoch``, so that a stopped run can go on.
+        With `shift`, every image is moved too. Order, flips and moves depend only on ``seed`` and ``epoch``, so that a
+        stopped run can go on.
         """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         order = torch.randperm(len(self.labels), generator=generator)
         if self.stratified:
             order = order[_spread(self.labels.cpu()[order].numpy())]
         flips = torch.rand(len(order), generator=generator) < 0.5
-        for rows, flip in self._batches(order, flips):
-            rows, flip = (whole.tensor_split(self.processes)[self.process] for whole in (rows, flip))
-            yield self.take(rows, flip), self.labels[rows]
+        drawn = [order, flips]
+        if self.shift:
+            drawn.append(torch.randint(-self.shift, self.shift + 1, (len(order), 2), generator=generator))
+        for rows, *others in self._batches(*drawn):
+            rows, *others = (whole.tensor_split(self.processes)[self.process] for whole in (rows, *others))
+            yield self.take(rows, *others), self.labels[rows]
 
     def in_order(self, mirrored: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield every (inputs, labels) batch once, in the given order, with no image mirrored or with all of them."""
@@ -113,10 +143,9 @@ class ImageBatches:
         for rows, flip in self._batches(order, torch.full((len(order),), mirrored)):
             yield self.take(rows, flip), self.labels[rows]
 
-    def _batches(self, order: torch.Tensor, flips: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Return rows and flips of each batch. They are moved to the device in one copy for the whole pass."""
-        order, flips = order.to(self.labels.device), flips.to(self.labels.device)
-        return zip(self._cut(order), self._cut(flips), strict=True)
+    def _batches(self, *drawn: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Return rows, flips and moves of each batch. They are moved to the device in one copy for the whole pass."""
+        return zip(*(self._cut(values.to(self.labels.device)) for values in drawn), strict=True)
 
     def _cut(self, rows: torch.Tensor) -> list[torch.Tensor]:
         *pieces, last = rows.split(self.batch_size)

@@ -31,8 +31,9 @@ class DataSet:
         Names of the object classes, in the order of their numbers.
     locate : callable
         Returns the folder with the images, such as ``lambda: folder_of("BIRDS_DATA")``. It may create the images first.
-    limits : str
-        What the probabilities of a model that was trained on it do not say. `prediction` prints it.
+    learned_from : str
+        Sentences about a model that was trained on it: what it has learned from, and what its answers are about.
+        `prediction` prints them.
     advice : str
         What a reader can do if the folder is missing or incomplete. Errors about the folder end with it.
     counts : dict of str to int, optional
@@ -46,7 +47,7 @@ class DataSet:
     title: str
     class_names: tuple[str, ...]
     locate: Callable[[], Path]
-    limits: str
+    learned_from: str
     advice: str
     counts: dict[str, int] | None = None
     manifest_hash: str | None = None
@@ -95,9 +96,10 @@ CIFAKE = DataSet(
     title="CIFAKE",
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     locate=lambda: folder_of("CIFAKE_DATA", default=download_folder()),
-    limits=(
-        "The number is a probability for images like CIFAKE's, half of them FAKE: 32×32 pixels, CIFAR-10 photographs "
-        "or Stable Diffusion 1.4. Of other sources, subjects or generators it is a score that proves nothing."
+    learned_from=(
+        "It learned from CIFAKE: small photographs (32×32 pixels) of airplanes, automobiles, birds, cats, deer, dogs, "
+        "frogs, horses, ships and trucks, and images of such things that Stable Diffusion 1.4 made. Its answers are "
+        "about images like these. An image that another program made can look REAL to it."
     ),
     advice=(
         "Download CIFAKE with `python -m cifake_utils data fetch`, or set CIFAKE_DATA to a folder that holds the "
@@ -112,9 +114,9 @@ SAMPLE = DataSet(
     title="Embedded sample, NOT CIFAKE",
     class_names=sample.PHOTOGRAPHS,
     locate=sample.build,
-    limits=(
-        "This model knows the embedded sample alone, ten photographs and an autoencoder's copies of them, not CIFAKE: "
-        "of any other image its number says nothing."
+    learned_from=(
+        "It learned from the embedded sample alone, ten photographs and an autoencoder's copies of them, and not from "
+        "CIFAKE. About any other image its answer says nothing."
     ),
     advice="The sample is made by this package. Delete that folder, and the next run makes it again.",
 )

@@ -72,12 +72,14 @@ def starting_weights(experiment: Experiment, profile: profiles.Profile) -> Weigh
 
     Raises `CifakeError` if the experiment wants pre-trained weights for a backbone other than ResNet50.
     """
-    if experiment.start != "random" and experiment.layout != models.RESNET50:
+    if experiment.start != "random" and not experiment.layout.fits_resnet50:
         raise CifakeError(
             f"The experiment {experiment.about!r} starts from {experiment.start!r} weights, which are those of "
             'ResNet50, but it has another backbone. Declare start="random", or leave out the layout.'
         )
-    return weights.NONE if experiment.start == "random" else weights.load(profile)
+    if experiment.start == "random":
+        return weights.NONE
+    return weights.load_offline() if experiment.start == "embedded" else weights.load(profile)
 
 
 def hyperparameters(name: str, profile: profiles.Profile) -> dict:
@@ -89,6 +91,8 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
         settings["epochs_share"] = preset.epochs_share
     if preset.mirror_average:
         settings["mirror_average"] = True
+    if preset.shift:
+        settings["shift"] = preset.shift
     if not experiment.frozen and profile.batch_size:
         settings["batch_size"] = profile.batch_size
     if experiment.frozen:
@@ -347,12 +351,10 @@ def _runs(
     return compared, starts
 
 
-def trained(
-    name: str | None = None, profile: str | profiles.Profile | None = None
-) -> tuple[models.Detector, records.Record]:
-    """Return the model and the record of the reader's best finished run, without training anything.
+def trained(name: str, profile: str | profiles.Profile | None = None) -> tuple[models.Detector, records.Record]:
+    """Return the model and the record of the reader's best finished run of an experiment, without training anything.
 
-    The best run is the one with the highest validation accuracy, of one experiment or, without a name, of all.
+    The best run is the one with the highest validation accuracy.
 
     Raises
     ------
@@ -361,25 +363,24 @@ def trained(
         P(FAKE) depends on other images too.
     """
     profile = profiles.resolve(profile)
-    if name is not None and (broken := catalogue.get(name).broken):
+    if broken := catalogue.get(name).broken:
         raise CifakeError(
             f"{name} is a control. It gets other values in place of an image's own {', '.join(broken.statistics)}, so "
             "its P(FAKE) is not about that image alone. Choose a model that is no control, such as resnet50_fractal."
         )
     found, starts = _runs(profile, name)
-    runs = [record for record, others in found if not others and (name or not catalogue.get(record.experiment).broken)]
+    runs = [record for record, others in found if not others]
     if not runs:
         raise CifakeError(_no_run(name, profile, found))
     best = max(runs, key=lambda record: record.metrics["val"]["accuracy"])
     return _load(best, profile.runs / f"{best.name}.json", starts[best.experiment]), best
 
 
-def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[records.Record, dict]]) -> str:
+def _no_run(name: str, profile: profiles.Profile, found: list[tuple[records.Record, dict]]) -> str:
     """Return a message that says why there is no finished run, and how to get one."""
-    command = f"`python -m cifake_utils --profile {profile.name} train {name or 'resnet50_transfer'}`"
-    what = f"no finished run of {name}" if name else "no trained model"
-    where = f"There is {what} in the profile {profile.name} (looked in {profile.runs})."
-    if any((profile.runs / "unfinished").glob(f"{name or '*'}-seed*.safetensors")):
+    command = f"`python -m cifake_utils --profile {profile.name} train {name}`"
+    where = f"There is no finished run of {name} in the profile {profile.name} (looked in {profile.runs})."
+    if any((profile.runs / "unfinished").glob(f"{name}-seed*.safetensors")):
         return f"{where} A training was stopped before its end; it goes on with {command}."
     others = [(record, names) for record, names in found if names]
     if others:
@@ -388,7 +389,7 @@ def _no_run(name: str | None, profile: profiles.Profile, found: list[tuple[recor
             f"{where} There is a run with other data, other weights or other settings than the profile's: "
             f"{record.name} differs in {_list(names)}. Train one with {command}."
         )
-    if any(profile.runs.glob(f"{name or '*'}-seed*.json")):
+    if any(profile.runs.glob(f"{name}-seed*.json")):
         return f"{where} There are records, but without the trained weights beside them. Train one with {command}."
     return f"{where} Train one with {command}."
 
@@ -416,9 +417,10 @@ def predict_images(
     dict of str to np.ndarray
         float32 (N,) for each name, in the order of ``detectors``.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[object, list[str]] = {}
     for name, (model, _) in detectors.items():  # frozen models that start from the same weights have one backbone
-        groups.setdefault(model.weights_hash if model.frozen else name, []).append(name)
+        backbone = (model.weights_hash, model.backbone.layout)
+        groups.setdefault(backbone if model.frozen else name, []).append(name)
     probabilities = {}
     for names in groups.values():
         group = {name: detectors[name] for name in names}
@@ -477,6 +479,7 @@ def _train(
     learned = model.head if model.frozen else model
     splits, seconds = _batches(model, cifake, settings["batch_size"], accelerator, experiment, seed)
     splits["train"].stratified = combined is not None
+    splits["train"].shift = 0 if model.frozen else experiment.preset.shift
     history = training.fit(
         learned,
         splits["train"],

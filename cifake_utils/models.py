@@ -69,10 +69,14 @@ class Layout:
         torchvision's ``Bottleneck`` or ``BasicBlock``.
     blocks : tuple of int
         Number of blocks in ``layer1`` to ``layer4``.
+    stem_stride : int
+        By how many pixels the stem's filters move. With 1 in place of the usual 2, all maps are twice as wide, and
+        computing them takes four times as long. The weights have the same shapes.
     """
 
     block: type[Bottleneck | BasicBlock] = Bottleneck
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    stem_stride: int = 2
 
     @property
     def channels(self) -> dict[str, int]:
@@ -81,7 +85,13 @@ class Layout:
 
     def recipe(self) -> list:
         """Return what distinguishes it from other layouts, as JSON types."""
-        return [self.block.__name__, list(self.blocks)]
+        steps = [] if self.stem_stride == 2 else [{"stem_stride": self.stem_stride}]
+        return [self.block.__name__, list(self.blocks), *steps]
+
+    @property
+    def fits_resnet50(self) -> bool:
+        """Whether the weights of a ResNet50 have its shapes."""
+        return (self.block, self.blocks) == (RESNET50.block, RESNET50.blocks)
 
 
 RESNET50 = Layout()
@@ -93,17 +103,23 @@ class Backbone(ResNet):
     ``forward`` takes normalised images (N, 3, H, W) and returns maps by name: ``stem`` (N, 64, H/2, W/2), and
     ``layer1`` … ``layer4`` (N, C, H/4, W/4) … (N, C, H/32, W/32). The attribute ``channels`` gives C by name; in
     ResNet50 the layers have 256 to 2048 channels. For images of 32×32 pixels the maps are 16, 8, 4, 2 and 1 pixels
-    wide. Stages after the one named ``last`` are neither computed nor returned.
+    wide; with `Layout.stem_stride` 1, twice as wide. Stages after the one named ``last`` are neither computed nor
+    returned.
     """
 
     def __init__(self, layout: Layout = RESNET50) -> None:
         super().__init__(layout.block, list(layout.blocks))
-        self.channels = layout.channels
+        self.layout, self.channels = layout, layout.channels
+        self.set_stem_stride(layout.stem_stride)
         self.fc = nn.Identity()
         for module in (*self.layer3.modules(), *self.layer4.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.Conv2d:  # torchvision has no argument for the class; initial values stay the same
                     setattr(module, name, SmallMapConv2d.like(child))
+
+    def set_stem_stride(self, stride: int) -> None:
+        """Let the stem's filters move by this many pixels. `training.Options.coarse_share` changes it for a while."""
+        self.conv1.stride = (stride, stride)
 
     def forward(self, images: torch.Tensor, last: str = "layer4") -> Maps:
         maps = {"stem": self.relu(self.bn1(self.conv1(images)))}
@@ -428,8 +444,9 @@ class Architecture:
     Attributes
     ----------
     start : str
-        From what the backbone starts: ``"random"`` values, the ``"pretrained"`` weights of the profile, or the
-        ``"rotation"`` pretext, which itself starts from the pre-trained weights.
+        From what the backbone starts: ``"random"`` values; the ``"pretrained"`` weights of the profile; the
+        ``"embedded"`` weights that the package ships, in every profile; or the ``"rotation"`` pretext, which itself
+        starts from the pre-trained weights.
     frozen : bool
         Whether only the head learns.
     statistics : tuple of str
@@ -437,7 +454,7 @@ class Architecture:
     head : callable
         Takes the number of features D and returns a module, (N, D) to (N, C).
     layout : Layout
-        Layout of the backbone. Pre-trained weights exist only for ResNet50.
+        Layout of the backbone. Pre-trained weights fit only that of ResNet50, with any `Layout.stem_stride`.
     """
 
     start: str = "pretrained"

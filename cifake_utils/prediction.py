@@ -1,38 +1,42 @@
-"""Ask a trained model about images from elsewhere: single images with a picture each, or a folder as a whole."""
+"""Ask a trained model about images from elsewhere: single images with a verdict and a picture each, or a folder."""
 
 import itertools
+import json
 import os
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import matplotlib.pyplot as plt
-import seaborn as sns
+import numpy as np
 import torch
-from captum.attr import LayerGradCam
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from cifake_utils import (
     CifakeError,
     data,
     data_sets,
+    embedded,
     evaluation,
     experiments,
+    explanation,
+    familiarity,
     fractal,
     images,
     models,
     profiles,
     records,
 )
-from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
+from cifake_utils.familiarity import Familiarity
 from cifake_utils.support import filenames, progress
 from cifake_utils.support.files import replacing
 
 AT_ONCE = 32  # images that are read and scored together; with more of them the first row would take longer
+SURE = 0.9  # a verdict needs a calibrated probability of at least so much
+UNLIKE = "no verdict: unlike the images it knows"
+EITHER = "no verdict: it could be either"
 PREPARED = (
     "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
     "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that all have the same size and the "
@@ -41,32 +45,108 @@ PREPARED = (
 )
 
 
-def grad_cam(model: models.Detector, image: torch.Tensor, mirror_average: bool = False) -> torch.Tensor:
-    """Return which parts of an image speak for FAKE (above 0) and which for REAL (below 0), according to a detector.
+@dataclass(frozen=True)
+class Asked:
+    """The model that is asked, with what its answers need.
 
-    This is Grad-CAM, the gradient-weighted class activation map, of the log odds of FAKE (Selvaraju et al., *Grad-CAM:
-    Visual Explanations from Deep Networks via Gradient-based Localization*, ICCV 2017). The final ReLU is left out, so
-    that the map shows both sides. It is the map of layer1, which has 8×8 pixels for an image of 32×32. The last map,
-    which Grad-CAM usually takes, has a single pixel. Much of the network comes after layer1, so take the map as a hint.
+    Attributes
+    ----------
+    model : models.Detector
+    record : records.Record
+    temperature : float
+        It fits the validation images (`evaluation.fit_temperature`).
+    known : Familiarity
+        Of the images that the model learned from.
+    name : str
+        What a report calls the model.
+    facts : str
+        Sentences on what else was measured; may be empty.
+    """
+
+    model: models.Detector
+    record: records.Record
+    temperature: float
+    known: Familiarity
+    name: str
+    facts: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about one image.
+
+    Attributes
+    ----------
+    path : Path
+        The image's file.
+    image : torch.Tensor
+        uint8 (3, 32, 32), what the model sees.
+    p, unscaled : float
+        P(FAKE) with and without the temperature.
+    distance : float
+        How far the image lies from those that the model knows (`Familiarity.distances`).
+    like : bool
+        Whether that is as near as 99 of 100 of the validation images are.
+    """
+
+    path: Path
+    image: torch.Tensor
+    p: float
+    unscaled: float
+    distance: float
+    like: bool
+
+    @property
+    def called(self) -> int | None:
+        """`REAL` or `FAKE`; None where there is no verdict."""
+        if not self.like or max(self.p, 1 - self.p) < SURE:
+            return None
+        return FAKE if self.p > 0.5 else REAL
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        if self.called is not None:
+            return f"looks {LABELS[self.called]}"
+        return EITHER if self.like else UNLIKE
+
+    @property
+    def chance(self) -> str:
+        """The probability of FAKE in per cent, in words of at most five letters; a dash where it says nothing."""
+        if not self.like:
+            return "–"
+        return "< 1 %" if self.p < 0.01 else "> 99 %" if self.p > 0.99 else f"{self.p:.0%}".replace("%", " %")
+
+
+def ask(name: str | None, profile: profiles.Profile) -> Asked:
+    """Return the model to ask.
 
     Parameters
     ----------
-    model : Detector
-        In eval mode, on the CPU. Its backbone may be frozen.
-    image : torch.Tensor
-        uint8 (3, 32, 32).
-    mirror_average : bool
-        Whether to return the mean of the image's map and the map of its mirror image, mirrored back.
+    name : str or None
+        The experiment whose best finished run in the profile is asked (`experiments.trained`). None means the detector
+        that comes with the package.
+    profile : Profile
 
-    Returns
-    -------
-    torch.Tensor
-        float32 (8, 8).
+    Raises
+    ------
+    CifakeError
+        There is no suitable run.
     """
-    cam = LayerGradCam(lambda inputs: model(inputs).diff(dim=1)[:, 0], model.backbone.layer1)
-    sides = torch.stack([image, image.flip(2)]) if mirror_average else image[None]
-    maps = cast(torch.Tensor, cam.attribute(normalise(sides)))[:, 0].detach()
-    return (maps[0] + maps[1].flip(1)) / 2 if mirror_average else maps[0]
+    if name is None:
+        found = embedded.load()
+        facts = found.facts
+        others = (
+            f"Of {facts['gan_images']} images that another kind of generator made (a GAN), it calls "
+            f"{facts['gan_called_fake']:.0%} FAKE."
+        )
+        own = f"the detector that comes with this package ({found.record.name})"
+        return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, others)
+    model, record = experiments.trained(name, profile)
+    temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
+    cifake = data.load(profile)
+    known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
+    return Asked(model, record, temperature, known, f"your run {record.name}")
 
 
 def predict(
@@ -74,20 +154,22 @@ def predict(
     name: str | None = None,
     folder: Path | str | None = None,
     write: Callable[[str], object] = print,
+    as_json: bool = False,
 ) -> list[str]:
-    """Score image files with the reader's best finished run and draw a picture of each.
+    """Say of image files whether they look REAL or FAKE, and draw a picture that explains each answer.
 
     Parameters
     ----------
     paths : sequence of Path or str
     name : str, optional
-        The experiment whose run is used; default: the best of all, as `experiments.trained` chooses it.
+        The experiment whose run is asked; default: the detector that comes with the package. See `ask`.
     folder : Path or str, optional
         The folder for the pictures; default: ``predictions`` among the runs of the active profile.
     write : callable
-        Gets the lines of the report, each as soon as it is known: the model, a table, and what the numbers do not say.
-        A row of the table gives P(FAKE) after scaling by the temperature that fits the validation images, P(FAKE) from
-        the model itself, the label, and the path of the picture. If no file can be read, there is no report.
+        Gets the lines of the report, each as soon as it is known: what the model has learned from and how good it is, a
+        table with a verdict on each image, and what the verdicts mean. If no file can be read, there is no report.
+    as_json : bool
+        Whether `write` gets a single JSON document instead, after the last image.
 
     Returns
     -------
@@ -109,33 +191,46 @@ def predict(
     # A picture may replace an older picture, but none of the images to score.
     there = os.path.realpath(folder)
     taken = {filenames.same(path.name) for path in files if os.path.realpath(path.parent) == there}
-    width = max(len("image"), *(len(filenames.shown(path)) for path in files))
     problems: list[str] = []
     batches = _readable(files, problems)
     first = next(batches, None)
-    if first is None:
+    if first is None and not as_json:
         return problems
-    model, record = experiments.trained(name, profile)
-    temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
-    for line in (_about(record, temperature), "", f"{'image':<{width}}  P(FAKE)  unscaled  called  picture"):
-        write(line)
+    asked, documents = ask(name, profile), []
+    widths = max(len("image"), *(len(filenames.shown(path)) for path in files)), len(UNLIKE)
+    if not as_json:
+        for line in (*_about(asked), "", _row("image", "verdict", "chance of FAKE", "picture", widths)):
+            write(line)
     with progress.bar(desc="predicting", total=len(files), shown=len(files) > 1) as bar:
-        for found in itertools.chain([first], batches):
+        for found in itertools.chain([first] if first else [], batches):
             bar.total = len(files) - len(problems)
-            pixels = torch.stack(list(found.values()))
-            raw = experiments.predict_images({record.name: (model, record)}, pixels, profile.accelerator())[record.name]
-            scaled = evaluation.with_temperature(raw, temperature)
-            for path, image, p, p_raw in zip(found, pixels, scaled, raw, strict=True):
-                picture = folder / filenames.picture(path.name, taken)
-                _draw(picture, model, record, image, f"{filenames.shown(path.name, 60)}: P(FAKE) = {p:.3f}")
-                called = LABELS[FAKE if p_raw > 0.5 else REAL]
-                row = f"{filenames.shown(path):<{width}}  {p:>7.3f}  {p_raw:>8.3f}  {called:<6}  "
-                with bar.external_write_mode():  # hides the bar in a terminal meanwhile
-                    write(row + filenames.escaped(picture))
+            for answer in _answers(asked, found, profile):
+                picture = folder / filenames.picture(answer.path.name, taken)
+                _draw(picture, asked, answer)
+                documents.append(_document(answer, picture))
+                row = (filenames.shown(answer.path), answer.verdict, answer.chance, filenames.escaped(picture), widths)
+                if not as_json:
+                    with bar.external_write_mode():  # hides the bar in a terminal meanwhile
+                        write(_row(*row))
                 bar.update()
-    write("")
-    write(_filled(data_sets.get(record.data).limits))
+    if as_json:
+        write(json.dumps({"model": _model_document(asked), "images": documents, "problems": problems}, indent=1))
+    else:
+        for line in ("", *map(_filled, MEANING)):
+            write(line)
     return problems
+
+
+MEANING = (
+    f"A verdict is given where the model is at least {SURE:.0%} sure. The chance of FAKE is meant for images like "
+    "those that it learned from, of which half are FAKE.",
+    "Unlike the images it knows: the image lies farther from them than 99 of 100 of them do. What the model would "
+    "say about it means nothing.",
+)
+
+
+def _row(image: str, verdict: str, chance: str, picture: str, widths: tuple[int, int]) -> str:
+    return f"{image:<{widths[0]}}  {verdict:<{widths[1]}}  {chance:>14}  {picture}"
 
 
 def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path, torch.Tensor]]:
@@ -149,11 +244,58 @@ def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path,
             yield found
 
 
-def _draw(path: Path, model: models.Detector, record: records.Record, image: torch.Tensor, title: str) -> None:
-    """Write the picture of one image, uint8 (3, 32, 32)."""
-    evidence = grad_cam(model, image, record.hyperparameters.get("mirror_average", False))
-    dimensions = fractal.local_dimensions(image.float().mean(0))
-    figure = picture(image, evidence, dimensions, f"{title}, {record.name}")
+def _answers(asked: Asked, found: dict[Path, torch.Tensor], profile: profiles.Profile) -> Iterator[Answer]:
+    """Yield the answers about images, uint8 (3, 32, 32) by path."""
+    pixels = torch.stack(list(found.values()))
+    raw = _probabilities(asked, pixels, profile)
+    scaled = evaluation.with_temperature(raw, asked.temperature)
+    distances = asked.known.distances(familiarity.features_of(asked.model.backbone, pixels))
+    for path, image, p, unscaled, distance in zip(found, pixels, scaled, raw, distances, strict=True):
+        like = float(distance) <= asked.known.threshold
+        yield Answer(path, image, float(p), float(unscaled), float(distance), like)
+
+
+def _probabilities(asked: Asked, pixels: torch.Tensor, profile: profiles.Profile) -> np.ndarray:
+    detectors = {asked.name: (asked.model, asked.record)}
+    return experiments.predict_images(detectors, pixels, profile.accelerator())[asked.name]
+
+
+def _document(answer: Answer, picture: Path) -> dict:
+    """Return an answer as JSON types."""
+    return {
+        "image": os.fspath(answer.path),
+        "verdict": None if answer.called is None else LABELS[answer.called],
+        "like_the_training_images": answer.like,
+        "p_fake": round(answer.p, 6),
+        "p_fake_without_temperature": round(answer.unscaled, 6),
+        "distance": round(answer.distance, 4),
+        "picture": os.fspath(picture),
+    }
+
+
+def _model_document(asked: Asked) -> dict:
+    """Return what a JSON report says about the model."""
+    return {
+        "name": asked.record.name,
+        "trained_on": asked.record.data,
+        "test_accuracy": asked.record.metrics["test"]["accuracy"],
+        "temperature": asked.temperature,
+        "sure": SURE,
+        "largest_distance_of_like_images": asked.known.threshold,
+    }
+
+
+def _draw(path: Path, asked: Asked, answer: Answer) -> None:
+    """Write the picture of one answer."""
+    evidence = dimensions = None
+    if answer.called is not None:
+        mirror_average = asked.record.hyperparameters.get("mirror_average", False)
+        evidence = explanation.grad_cam(asked.model, answer.image, mirror_average)
+        if any("dimension" in name or "variogram" in name for name in asked.model.statistics):
+            dimensions = fractal.local_dimensions(answer.image.float().mean(0))
+    chance = "" if answer.called is None else f" (chance of FAKE: {answer.chance})"
+    title = f"{filenames.shown(answer.path.name, 60)}: {answer.verdict}{chance}"
+    figure = explanation.picture(answer.image, title, answer.called, evidence, dimensions)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
@@ -162,52 +304,13 @@ def _draw(path: Path, model: models.Detector, record: records.Record, image: tor
     plt.close(figure)
 
 
-def picture(image: torch.Tensor, evidence: torch.Tensor, dimensions: torch.Tensor, title: str) -> Figure:
-    """Show an image, which of its parts speak for FAKE and for REAL, and how rough each part is.
-
-    Parameters
-    ----------
-    image : torch.Tensor
-        uint8 (3, 32, 32).
-    evidence : torch.Tensor
-        What `grad_cam` returns: (H, W), above 0 for FAKE, below 0 for REAL. It is enlarged over the whole image.
-    dimensions : torch.Tensor
-        What `fractal.local_dimensions` returns: (h, w), the dimensions of the windows that fit into the image.
-    title : str
-        Shown as it is. A ``$`` does not start a formula.
-    """
-    figure, (plain, overlay, rough) = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
-    size, inner = image.shape[-1], dimensions.shape[-1]
-    extent, margin = (-0.5, size - 0.5, size - 0.5, -0.5), (size - inner) / 2 - 0.5
-    plain.imshow(image.permute(1, 2, 0).numpy())
-    plain.set_title("what the model sees")
-    overlay.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255)
-    blue, orange = sns.color_palette("colorblind")[:2]  # the colours of REAL and FAKE in every figure of the lessons
-    colours = LinearSegmentedColormap.from_list("evidence", [blue, (1, 1, 1), orange])
-    most = max(float(evidence.abs().max()), 1e-12)
-    shown = overlay.imshow(
-        evidence.numpy(), cmap=colours, vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
-    )
-    bar = figure.colorbar(shown, ax=overlay, ticks=[-most, 0, most], shrink=0.8)
-    bar.ax.set_yticklabels(["REAL", "0", "FAKE"])
-    overlay.set_title(f"Grad-CAM, {evidence.shape[-2]}×{evidence.shape[-1]} map")
-    place = (margin, margin + inner, margin + inner, margin)
-    shown = rough.imshow(dimensions.numpy(), cmap="viridis", vmin=2, vmax=3, extent=place)
-    figure.colorbar(shown, ax=rough, ticks=[2, 2.5, 3], shrink=0.8)
-    rough.set_title(f"dimension of {size - inner + 1}×{size - inner + 1} windows")
-    for panel in (plain, overlay, rough):
-        panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    figure.suptitle(title, parse_math=False)
-    return figure
-
-
 def evaluate(
     fake: Path | str,
     real: Path | str | None = None,
     name: str | None = None,
     write: Callable[[str], object] = print,
 ) -> list[str]:
-    """Score a folder of FAKE images of any kind against REAL ones.
+    """Say how well a model tells a folder of FAKE images of any kind from REAL ones.
 
     Parameters
     ----------
@@ -216,10 +319,10 @@ def evaluate(
     real : Path or str, optional
         Folder of REAL images; default: the REAL images of the active profile's test split.
     name : str, optional
-        The experiment whose run is used; default: the best of all, as `experiments.trained` chooses it.
+        The experiment whose run is asked; default: the detector that comes with the package. See `ask`.
     write : callable
-        Gets the lines of the report: the model, how the images were converted, and the numbers of
-        `evaluation.against`.
+        Gets the lines of the report: the model, the numbers of `evaluation.against`, how many images are unlike those
+        that the model knows, and how the images were converted.
 
     Returns
     -------
@@ -234,37 +337,54 @@ def evaluate(
     profile = profiles.active()
     fake_images, _, problems = images.read_folder(fake)
     if real is None:
-        test = data.load(profile).test
-        real_images, real_from = test.images[test.labels == REAL], f"the REAL test images of {profile.name}"
+        cifake = data.load(profile)
+        real_images = cifake.test.images[cifake.test.labels == REAL]
+        real_from = f"the REAL test images of {data_sets.get(cifake.source).title}"
     else:
         real_images, _, others = images.read_folder(real)
         real_from, problems = filenames.escaped(real), problems + others
-    model, record = experiments.trained(name, profile)
-    together = torch.cat([real_images, fake_images])
-    p = experiments.predict_images({record.name: (model, record)}, together, profile.accelerator())[record.name]
+    asked = ask(name, profile)
+    p = _probabilities(asked, torch.cat([real_images, fake_images]), profile)
     result = evaluation.against(p[: len(real_images)], p[len(real_images) :])
-    rows = (
-        (f"{result['fake_images']:,} FAKE images called FAKE", "detected", f"in {filenames.escaped(fake)}"),
-        (f"{result['real_images']:,} REAL images called FAKE", "false_alarms", f"in {real_from}"),
-        ("AUROC", "auroc", "of these FAKE against these REAL images"),
+    places = {
+        "FAKE": (fake_images, "detected", filenames.escaped(fake)),
+        "REAL": (real_images, "false_alarms", real_from),
+    }
+    lines = []
+    for label, (pixels, key, place) in places.items():
+        unlike = asked.known.distances(familiarity.features_of(asked.model.backbone, pixels)) > asked.known.threshold
+        called = round(result[key] * len(pixels))
+        interval = f"{result[f'{key}_low']:.1%} to {result[f'{key}_high']:.1%}"
+        lines.append(
+            f"{label}: {called:,} of {len(pixels):,} called FAKE ({interval}); {int(unlike.sum()):,} unlike the images "
+            f"that the model knows. They are from {place}."
+        )
+    interval = f"{result['auroc_low']:.4f} to {result['auroc_high']:.4f}"
+    lines.append(
+        f"AUROC {result['auroc']:.4f} ({interval}): the chance that a FAKE image of these has a higher P(FAKE) than a "
+        "REAL one."
     )
-    width = max(len(what) for what, *_ in rows)
-    lines = [
-        f"{what:<{width}}  {result[key]:.4f} ({result[f'{key}_low']:.4f} to {result[f'{key}_high']:.4f})  {where}"
-        for what, key, where in rows
-    ]
-    note = "An image is called FAKE where P(FAKE) is above 0.5; in brackets 95 % intervals."
-    for line in (_about(record), _filled(PREPARED), "", *lines, "", note, _filled(data_sets.get(record.data).limits)):
+    note = "An image is called FAKE where P(FAKE) is above 0.5. Intervals in brackets are 95 % intervals."
+    for line in (*_about(asked), "", *map(_filled, lines), "", note, _filled(PREPARED)):
         write(line)
     return problems
 
 
-def _about(record: records.Record, temperature: float | None = None) -> str:
-    """Return a line that names the model, with its accuracy on the validation images."""
-    scaled = f"; temperature {temperature:.2f}" if temperature else ""
-    accuracy = record.metrics["val"]["accuracy"]
-    return f"{record.name}, trained on {record.data} (validation accuracy {accuracy:.3f}{scaled})"
+def _about(asked: Asked) -> list[str]:
+    """Return lines that say which model is asked, from what it has learned and how good it is there."""
+    record, labels = asked.record, asked.record.labels["test"]
+    p = evaluation.with_temperature(record.probabilities["test"], asked.temperature)
+    sure = np.maximum(p, 1 - p) >= SURE
+    right = ((p > 0.5) == labels)[sure].mean() if sure.any() else float("nan")
+    return [
+        _filled(f"Asked: {asked.name}. {data_sets.get(record.data).learned_from}"),
+        _filled(
+            f"Of {len(labels):,} such images that it had not seen, it labels {record.metrics['test']['accuracy']:.1%} "
+            f"correctly. It is sure enough for a verdict on {sure.mean():.1%} of them, and {right:.1%} of these "
+            f"verdicts are right. {asked.facts}"
+        ),
+    ]
 
 
 def _filled(text: str) -> str:
-    return textwrap.fill(text, 100, break_on_hyphens=False)
+    return textwrap.fill(text.strip(), 100, break_on_hyphens=False)

@@ -32,7 +32,7 @@ class Projected(nn.Module):
 class Narrow(nn.Module):
     """Stands in for ResNet50, which would take gigabytes to train: maps of the right shapes from one convolution."""
 
-    channels = models.RESNET50.channels
+    layout, channels = models.RESNET50, models.RESNET50.channels
 
     def __init__(self):
         super().__init__()

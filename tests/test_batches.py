@@ -34,6 +34,29 @@ def test_shuffled_is_every_image_once_and_some_of_them_mirrored():
     assert all(a != b for a, b in zip(kept, flipped, strict=True)) and any(kept) and any(flipped)
 
 
+def test_images_are_moved_by_whole_pixels_with_mirrored_borders():
+    from torch.nn.functional import pad
+
+    moves = torch.tensor([[2, 0], [-1, 3], [0, 0], [-2, -2]])
+    wide = pad(IMAGES[:4].float(), [3] * 4, mode="reflect").to(torch.uint8)
+    for image, moved, (down, right) in zip(wide, batches.shifted(IMAGES[:4], moves), moves.tolist(), strict=True):
+        assert torch.equal(moved, image[:, 3 - down : 35 - down, 3 - right : 35 - right])
+
+
+def test_shuffled_images_are_moved_by_at_most_the_shift_and_others_never():
+    inside = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    inside[:, :, 16, 16] = 255
+    source = batches.ImageBatches(inside, torch.arange(200), 50, shift=2)
+    places = set()
+    for inputs, _ in source.shuffled(0, 0):
+        places |= {(row, min(column, 31 - column)) for row, column in (inputs[:, 0] > 1).nonzero()[:, 1:].tolist()}
+    assert {row for row, _ in places} == set(range(14, 19)) and {column for _, column in places} <= set(range(13, 16))
+    for inputs, _ in source.in_order():
+        assert (inputs[:, 0, 16, 16] > 1).all()
+    (first, _), (again, _) = (next(source.shuffled(3, 1)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
 def test_epochs_differ_and_the_same_epoch_repeats():
     source = batches.ImageBatches(IMAGES, torch.arange(10), 10)
     first, again, second = (next(source.shuffled(0, epoch))[1].tolist() for epoch in (0, 0, 1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifake_utils import CifakeError, batches, catalogue, experiments, features, models, prediction, profiles, training
+from cifake_utils import CifakeError, batches, catalogue, experiments, explanation, features, models, profiles, training
 from cifake_utils.lessons import plots, results
 from cifake_utils.support.fingerprint import recipe_hash
 
@@ -152,7 +152,7 @@ def test_a_sixth_model_is_one_declaration(sixth, few, runs, monkeypatch):
     assert loaded.metrics == record.metrics and all(torch.equal(state[key], same[key]) for key in state)
     predicted = experiments.predict_images({sixth: (again, loaded)}, few.test.images, PROFILE.accelerator())[sixth]
     assert predicted == pytest.approx(record.probabilities["test"].astype(float), abs=2e-3)
-    assert prediction.grad_cam(again, few.test.images[0]).shape == (8, 8)
+    assert explanation.grad_cam(again, few.test.images[0]).shape == (8, 8)
 
     assert [run.name for run in experiments.finished(PROFILE)] == [f"{sixth}-seed0"]
     assert f"{sixth}-seed0" in str(results.own([record]))

@@ -18,7 +18,7 @@ BIRDS = data_sets.DataSet(
     title="Painted birds",
     class_names=("owl", "robin", "wren"),
     locate=lambda: data_sets.folder_of("BIRDS_DATA"),
-    limits="This model knows painted birds alone.",
+    learned_from="This model knows painted birds alone.",
     advice="Set BIRDS_DATA to the folder with the birds.",
     counts={"train": 5, "test": 2},
 )
@@ -108,9 +108,9 @@ def test_a_model_learns_from_it_and_predicts(birds, tmp_path, capsys):
     own.mkdir()
     (own / "bird.jpg").write_bytes(bird(1, "FAKE"))
     assert main(["predict", str(own / "bird.jpg")]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == BIRDS.limits
+    assert capsys.readouterr().out.splitlines()[-1] == BIRDS.learned_from
     lines = []
-    assert prediction.evaluate(own, write=lines.append) == [] and lines[-1] == BIRDS.limits
+    assert prediction.evaluate(own, write=lines.append) == [] and lines[-1] == BIRDS.learned_from
 
 
 def test_validation_images_of_its_own_are_taken(birds, monkeypatch):

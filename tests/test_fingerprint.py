@@ -106,6 +106,10 @@ def other_precision(patch):
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
+def with_shift(patch):
+    changed(patch, ALL, preset=dataclasses.replace(catalogue.EXPERIMENTS[ALL].preset, shift=1))
+
+
 CHANGES = {
     "learning rate": (HEAD, with_option(HEAD, learning_rate=0.1)),
     "batch size": (HEAD, other_batch_size),
@@ -124,6 +128,9 @@ CHANGES = {
     "processes": (ALL, lambda patch: patch.setattr(training, "batch_norm_shares", lambda accelerator: 2)),
     "an option that is a default": (HEAD, with_option(HEAD, weight_decay=0.5)),
     "option": (ALL, with_option(ALL, max_norm=1.0)),
+    "coarse epochs": (ALL, with_option(ALL, coarse_share=0.5)),
+    "moved images": (ALL, with_shift),
+    "steps of the stem": (ALL, with_change(layout=models.Layout(stem_stride=1))),
     "pretext": (ALL, other_pretext),
     "frozen": (ALL, with_change(frozen=True)),
     "backbone": (ALL, with_change(layout=models.Layout(blocks=(3, 4, 23, 3)))),

@@ -67,6 +67,21 @@ def test_backbone_gives_torchvisions_features(layout, name):
     assert all(torch.allclose(maps[stage], folded[stage], rtol=1e-8) for stage in maps)
 
 
+def test_a_stem_with_single_steps_doubles_every_map_with_the_same_weights():
+    network = torchvision.models.resnet50().eval()
+    network.fc = nn.Identity()
+    backbone = models.Backbone(models.Layout(stem_stride=1)).eval()
+    backbone.load_state_dict(network.state_dict())
+    network.conv1.stride = (1, 1)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        maps = backbone(images)
+        assert torch.allclose(network(images), maps["layer4"].mean((2, 3)), rtol=1e-4, atol=1e-5)
+    assert [values.shape[3] for values in maps.values()] == [32, 16, 8, 4, 2]
+    layouts = (models.RESNET50, backbone.layout, models.Layout(blocks=(3, 4, 23, 3)))
+    assert [layout.fits_resnet50 for layout in layouts] == [True, True, False]
+
+
 def test_a_deeper_backbone_knows_its_channels():
     with torch.device("meta"):
         backbone = models.Backbone(models.Layout(blocks=(3, 4, 23, 3)))

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import sys
 import types
 from pathlib import Path
@@ -9,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cifake_utils import CifakeError, batches, data, experiments, images, prediction, profiles
+from cifake_utils import CifakeError, data, experiments, explanation, familiarity, images, prediction, profiles
 from cifake_utils.__main__ import main, print_error
-from cifake_utils.lessons import plots
 
 
 def save(path, seed=0, size=(48, 40)):
@@ -33,32 +33,10 @@ def few(few, monkeypatch, runs):
     return few
 
 
-@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal_loss"])
-def test_grad_cam_passes_a_frozen_backbone_and_shows_both_sides(name):
-    model = experiments.build(name, "sample").eval()
-    torch.manual_seed(0)
-    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    there = prediction.grad_cam(model, image)
-    assert there.shape == (8, 8) and not there.requires_grad and there.min() < 0 < there.max()
-    maps = {}
-    hook = model.backbone.layer1.register_forward_hook(lambda _module, _inputs, output: maps.update(layer1=output))
-    inputs = batches.normalise(image[None]).requires_grad_()
-    odds = model(inputs).diff(dim=1).sum()
-    (gradient,) = torch.autograd.grad(odds, maps["layer1"])
-    hook.remove()
-    expected = (gradient.mean((2, 3), keepdim=True) * maps["layer1"]).sum(1)[0]
-    assert torch.allclose(there, expected, atol=1e-5)
-    both = prediction.grad_cam(model, image, mirror_average=True)
-    back = prediction.grad_cam(model, image.flip(2)).flip(1)
-    assert torch.allclose(both, (there + back) / 2, atol=1e-5)
-
-
 def test_without_a_trained_model_the_command_that_trains_one_is_given(runs, tmp_path, capsys):
     image = str(save(tmp_path / "a.png"))
-    assert main(["predict", image]) == 1
-    assert "python -m cifake_utils --profile sample train resnet50_transfer" in capsys.readouterr().err.replace(
-        "\n", " "
-    )
+    assert main(["predict", image, "--model", "resnet50_transfer"]) == 1
+    assert "python -m cifake_utils --profile sample train resnet50_transfer" in one_line(capsys.readouterr().err)
     assert main(["predict", image, "--model", "resnet51"]) == 1
     assert "resnet50_scratch" in capsys.readouterr().err
     with pytest.raises(CifakeError, match="control"):
@@ -71,25 +49,21 @@ def test_without_a_trained_model_the_command_that_trains_one_is_given(runs, tmp_
 
 
 def test_best_run_is_chosen_by_validation_among_those_that_fit(few, runs, monkeypatch):
-    made = {}
-    for name in ("resnet50_transfer", "resnet50_fractal", "resnet50_shuffled"):
-        _, made[name] = experiments.train_or_load(name)
-    assert [run.experiment for run in experiments.finished()] == sorted(made)
-    accuracies = {"resnet50_transfer": 0.6, "resnet50_fractal": 0.7, "resnet50_shuffled": 0.9}
-    found = [dataclasses.replace(made[name], metrics={"val": {"accuracy": a}}) for name, a in accuracies.items()]
-
-    def runs_of(profile, name=None):
-        return [(run, {}) for run in found if name in (None, run.experiment)], dict.fromkeys(made)
-
+    name = "resnet50_transfer"
+    made = [experiments.train_or_load(name, seed)[1] for seed in (0, 1)]
+    assert [run.name for run in experiments.finished()] == [run.name for run in made]
+    better = dataclasses.replace(made[1], metrics={"val": {"accuracy": made[0].metrics["val"]["accuracy"] + 0.1}})
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "_runs", runs_of)
+        patch.setattr(experiments, "_runs", lambda profile, name: ([(made[0], {}), (better, {})], {name: None}))
         patch.setattr(experiments, "_load", lambda record, path, start: None)
-        assert experiments.trained()[1].experiment == "resnet50_fractal"
-        assert experiments.trained("resnet50_transfer")[1].experiment == "resnet50_transfer"
+        assert experiments.trained(name)[1] is better
     monkeypatch.setattr(data, "load_hash", lambda profile=None: "other")
     assert not experiments.finished()
     with pytest.raises(CifakeError, match="other data"):
-        experiments.trained()
+        experiments.trained(name)
+
+
+MODEL = ["--model", "resnet50_fractal"]
 
 
 def test_commands_score_what_can_be_read_and_report_the_rest(few, runs, tmp_path, capsys):
@@ -97,44 +71,86 @@ def test_commands_score_what_can_be_read_and_report_the_rest(few, runs, tmp_path
     first, twin = save(tmp_path / "a.png"), save(tmp_path / "sub" / "a.png", 1, (1, 1))
     (tmp_path / "text.jpg").write_text("text")
     out = tmp_path / "out"
-    assert main(["predict", str(first), str(twin), str(tmp_path / "text.jpg"), "--output", str(out)]) == 1
+    assert main(["predict", str(first), str(twin), str(tmp_path / "text.jpg"), "--output", str(out), *MODEL]) == 1
     captured = capsys.readouterr()
-    assert "text.jpg is not an image" in one_line(captured.err) and "not CIFAKE" in one_line(captured.out)
+    assert "text.jpg is not an image" in one_line(captured.err) and "not from CIFAKE" in one_line(captured.out)
     assert {path.name for path in out.iterdir()} == {"a.png.png", "a.png.2.png"}
-    rows = [line.split() for line in captured.out.splitlines() if line.startswith(str(tmp_path))]
-    assert [row[0] for row in rows] == [str(first), str(twin)]
-    assert all(0 <= float(row[1]) <= 1 and (float(row[2]) > 0.5) == (row[3] == "FAKE") for row in rows)
-    assert main(["predict", str(first), "--output", str(first)]) == 1
+    rows = [line for line in captured.out.splitlines() if line.startswith(str(tmp_path))]
+    assert [row.split()[0] for row in rows] == [str(first), str(twin)]
+    assert all("looks " in row or "no verdict" in row for row in rows)
+    assert main(["predict", str(first), "--output", str(first), *MODEL]) == 1
     assert "is a file" in one_line(capsys.readouterr().err)
 
-    assert main(["evaluate", "--fake", str(tmp_path / "sub")]) == 0
+    assert main(["evaluate", "--fake", str(tmp_path / "sub"), *MODEL]) == 0
     captured = capsys.readouterr()
-    real = int((few.test.labels == 0).sum())
-    assert "1 FAKE images called FAKE" in captured.out and f"{real} REAL images called FAKE" in captured.out
-    assert "AUROC" in captured.out and "quality 75" in one_line(captured.out)
-    assert main(["evaluate", "--fake", str(tmp_path / "sub"), "--real", str(tmp_path)]) == 1
+    real, printed = int((few.test.labels == 0).sum()), one_line(captured.out)
+    assert "FAKE: 0 of 1 called FAKE (" in printed or "FAKE: 1 of 1 called FAKE (" in printed
+    assert f" of {real} called FAKE (" in printed and "AUROC" in printed and "quality 75" in printed
+    assert main(["evaluate", "--fake", str(tmp_path / "sub"), "--real", str(tmp_path), *MODEL]) == 1
     captured = capsys.readouterr()
-    assert "text.jpg is not an image" in one_line(captured.err) and f"in {tmp_path}" in captured.out
+    assert "text.jpg is not an image" in one_line(captured.err) and f"from {tmp_path}" in one_line(captured.out)
 
 
 @pytest.fixture
 def brightness(monkeypatch, runs):
-    """In place of a trained model one that takes the mean brightness for P(FAKE)."""
+    """In place of a trained model one that takes the mean brightness for P(FAKE), and knows images up to 0.95."""
+    p, labels = np.array([0.02, 0.97, 0.6, 0.01]), np.array([0, 1, 0, 0])
     record = types.SimpleNamespace(
         name="brightness",
-        data="sample",
-        metrics={"val": {"accuracy": 0.5}},
+        data="CIFAKE",
+        metrics={"test": {"accuracy": 0.75}},
         hyperparameters={},
-        probabilities={"val": np.array([0.2, 0.7, 0.6])},
-        labels={"val": np.array([0, 1, 0])},
+        probabilities={"test": p},
+        labels={"test": labels},
     )
-    monkeypatch.setattr(experiments, "trained", lambda name, profile: (None, record))
+    known = familiarity.Familiarity(torch.zeros(1), torch.zeros(0, 1), torch.zeros(0), 1.0, 0.95)
+    model = types.SimpleNamespace(backbone=None, statistics={})
+    asked = prediction.Asked(model, record, 1.0, known, "a model of brightness")
+    monkeypatch.setattr(prediction, "ask", lambda name, profile: asked)
     monkeypatch.setattr(
         experiments,
         "predict_images",
-        lambda detectors, pixels, accelerator: {"brightness": pixels.float().mean((1, 2, 3)).numpy() / 255},
+        lambda detectors, pixels, accelerator: {asked.name: pixels.float().mean((1, 2, 3)).numpy() / 255},
     )
-    monkeypatch.setattr(prediction, "grad_cam", lambda *arguments: torch.zeros(8, 8))
+    monkeypatch.setattr(
+        familiarity, "features_of", lambda backbone, pixels: pixels.float().mean((1, 2, 3))[:, None] / 255
+    )
+    monkeypatch.setattr(explanation, "grad_cam", lambda *arguments: torch.zeros(8, 8))
+
+
+def plain(path, brightness):
+    """Save an image of one grey."""
+    Image.fromarray(np.full((32, 32, 3), round(255 * brightness), np.uint8)).save(path)
+    return path
+
+
+def test_a_verdict_needs_a_familiar_image_and_a_model_that_is_sure(brightness, tmp_path):
+    greys = {"dark.png": 0.03, "middle.png": 0.5, "light.png": 0.94, "white.png": 1.0}
+    paths = [plain(tmp_path / name, grey) for name, grey in greys.items()]
+    lines = []
+    assert not prediction.predict(paths, write=lines.append)
+    rows = [" ".join(line.split()) for line in lines if line.startswith(str(tmp_path))]
+    expected = ["looks REAL 3 %", "no verdict: it could be either 50 %", "looks FAKE 94 %"]
+    expected.append("no verdict: unlike the images it knows –")
+    assert [row.split(" ", 1)[1].rsplit(" ", 1)[0] for row in rows] == expected
+    report = one_line(" ".join(lines))
+    assert "labels 75.0 % correctly" in report.replace("%", " %").replace("  %", " %") and "99 of 100" in report
+    assert report.index("learned from CIFAKE") < report.index("looks REAL")  # what it knows comes first
+
+
+def test_scripts_get_one_json_document(brightness, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("text")
+    paths = [plain(tmp_path / "light.png", 0.94), plain(tmp_path / "white.png", 1.0), tmp_path / "text.png"]
+    assert main(["predict", "--json", *map(str, paths)]) == 1
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert [image["verdict"] for image in document["images"]] == ["FAKE", None]
+    assert [image["like_the_training_images"] for image in document["images"]] == [True, False]
+    assert document["images"][0]["p_fake"] == pytest.approx(0.94, abs=0.01)
+    assert Path(document["images"][0]["picture"]).is_file() and document["model"]["test_accuracy"] == 0.75
+    assert "text.png" in document["problems"][0] and "text.png" in captured.err
+    assert main(["predict", "--json", str(tmp_path / "text.png")]) == 1
+    assert json.loads(capsys.readouterr().out)["images"] == []
 
 
 def test_a_row_is_written_when_its_image_is_done(brightness, tmp_path, monkeypatch):
@@ -150,7 +166,7 @@ def test_a_row_is_written_when_its_image_is_done(brightness, tmp_path, monkeypat
     lines = [line for line in happened if isinstance(line, str)]
     assert lines == together and len(problems) == 1
     order = "".join("line " if isinstance(what, str) else "read " for what in happened).split()
-    header, end = ["line"] * 3, ["line"] * 2
+    header, end = ["line"] * 4, ["line"] * 3
     read = ["read"] * 2
     assert order == [*read, *header, "line", "line", *read, "line", *read, "line", "line", *end]
 
@@ -198,18 +214,3 @@ def test_what_a_redirected_output_can_not_encode_is_escaped(monkeypatch, encodin
     output.flush()
     text = output.buffer.getvalue().decode(encoding)
     assert "resnet50_scratch" in text and r"\udcff" in text
-
-
-def test_prediction_shows_image_evidence_and_dimensions_in_their_places():
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    evidence = torch.zeros(8, 8)
-    evidence[0, 0], evidence[7, 7] = 2, -1
-    figure = prediction.picture(image, evidence, torch.full((22, 22), 2.5), r"$\frac{1$ and $x$")
-    figure.savefig(io.BytesIO())  # would raise if it were read as a formula
-    plain, overlay, rough = figure.axes[:3]
-    assert plain.images[0].get_array().shape == (32, 32, 3)
-    grey, shown = overlay.images
-    assert shown.get_extent() == grey.get_extent() and shown.get_clim() == (-2, 2)
-    assert shown.get_cmap()(1.0)[:3] == pytest.approx(plots.COLOURS["FAKE"], abs=0.01)
-    assert list(rough.images[0].get_extent()) == [4.5, 26.5, 26.5, 4.5]
-    assert {panel.get_xlim() for panel in (plain, overlay, rough)} == {(-0.5, 31.5)}

@@ -2,6 +2,7 @@ import functools
 import itertools
 import os
 import sys
+import types
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifake_utils import CifakeError, batches, losses, profiles, training
+from cifake_utils import CifakeError, batches, losses, models, profiles, training
 from cifake_utils.support import checkpoints, verified
 from tests.processes import context, die, was_killed
 from tests.small import Projected
@@ -203,6 +204,29 @@ class Half(Small):
         with torch.autocast("cpu", torch.float16):
             outputs = super().forward(*inputs, **options)
         return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
+
+
+class Stepping(Small):
+    """Notes the stride of its stem in every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.strides = types.SimpleNamespace(), []
+        self.backbone.layout, self.backbone.set_stem_stride = models.Layout(stem_stride=1), self.strides.append
+
+
+@pytest.mark.parametrize(("share", "strides"), [(0.0, []), (0.6, [2, 2, 1, 1]), (0.2, [1] * 4)])
+def test_the_first_epochs_are_coarse(share, strides):
+    module, options = Stepping(), training.Options(coarse_share=share)
+    data = (few_images(16, 0), few_images(16, 1))
+    training.fit(module, *data, epochs=4, accelerator=SAMPLE.accelerator(), options=options)
+    assert module.strides == strides
+    assert ("coarse_share" in options.recipe()) == bool(share)  # so that older recipes stay as they were
+
+
+def test_the_last_epoch_is_never_coarse():
+    with pytest.raises(CifakeError, match=r"share of coarse epochs is 1.0\. Expected at least 0 and less than 1"):
+        training.Options(coarse_share=1.0)
 
 
 @pytest.fixture

@@ -274,6 +274,7 @@ _FIXED: dict[str, Any] = {"facecolor": "white", "label": "nothing to learn"}
 _STARTS = {
     "random": ["random\nvalues"],
     "pretrained": ["pre-trained\nweights"],
+    "embedded": ["embedded\nweights"],
     "rotation": ["pre-trained\nweights", "pretext: all layers learn\nto tell four rotations"],
 }
 _PARTS = {

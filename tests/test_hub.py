@@ -1,0 +1,32 @@
+"""A detector comes back from the files that a model hub keeps as it was written to them."""
+
+import json
+
+import pytest
+import torch
+
+from cifake_utils import CifakeError, experiments, hub, profiles
+
+
+@pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal_loss"])
+def test_published_detector_gives_the_same_probabilities(few, runs, tmp_path, name):
+    model, record = experiments.train_or_load(name)
+    published = hub.Published.of(model, record)
+    folder = tmp_path / "published"
+    published.save_pretrained(folder)
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert json.loads((folder / "config.json").read_text())["experiment"] == name
+    assert "embedded sample alone" in (folder / "README.md").read_text()
+    again = hub.Published.from_pretrained(folder)
+    p = published.probabilities(few.test.images)
+    assert torch.equal(again.probabilities(few.test.images), p)
+    raw = experiments.predict_images({name: (model, record)}, few.test.images, profiles.active().accelerator())[name]
+    odds = torch.logit(torch.from_numpy(raw).double().clamp(2**-11, 1 - 2**-11))
+    assert torch.allclose(torch.logit(p) * published.temperature, odds, atol=0.05)
+
+
+def test_unknown_experiments_and_data_sets_are_named():
+    with pytest.raises(CifakeError, match="no experiment 'other'"):
+        hub.Published("other")
+    with pytest.raises(CifakeError, match="no data set 'other'"):
+        hub.Published("resnet50_transfer", trained_on="other")
