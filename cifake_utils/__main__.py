@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
             help="a model that you trained (default: the one that comes with the package)",
         )
 
-    commands.add_parser("results", help="print the tables of docs/results.md: what was measured on all of CIFAKE")
+    commands.add_parser("results", help="print the tables of docs/results.md and docs/detector.md")
     return main
 
 
@@ -181,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "evaluate":
             return report_problems(prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
-            print(f"{results.table()}\n\n{results.recipes().markdown()}")
+            tables = (results.recipes(), *results.detector())
+            print("\n\n".join([results.table(), *(table.markdown() for table in tables)]))
         else:
             from cifake_utils.lessons import series  # nbformat takes three seconds to import
 

@@ -20,6 +20,7 @@ from cifake_utils import data, embedded, evaluation, experiments, familiarity, p
 from cifake_utils.lessons import robustness
 
 FILE = Path(__file__).parent / embedded.FILE.name
+EVERY = 10  # changed images are every tenth test image
 LICENCE = "MIT, as CIFAKE's images, on which alone its weights were trained"
 
 
@@ -62,6 +63,11 @@ def main():
     }
     labels = {split: cifake.splits[split].labels.numpy() for split in ("val", "test")}
     rounded = {split: probabilities(cifake.splits[split].images) for split in labels}
+    some = slice(None, None, EVERY)
+    changed = robustness.battery(lambda images: {"rounded": probabilities(images)}, cifake.test.images[some])["rounded"]
+    curves = robustness.curves(changed, labels["test"][some])
+    right = (rounded["test"] > 0.5) == labels["test"]
+    classes = cifake.test.classes.numpy()
     facts = {
         "trained_on": f"{cifake.source}, data hash {cifake.hash}",
         "experiment": record.name,
@@ -70,6 +76,17 @@ def main():
         "test": {
             "before_rounding": record.metrics["test"]["accuracy"],
             "rounded": evaluation.score(rounded["test"], labels["test"]),
+        },
+        "labelled_correctly": {
+            "REAL": float(right[labels["test"] == data.REAL].mean()),
+            "FAKE": float(right[labels["test"] == data.FAKE].mean()),
+            **{name: float(right[classes == number].mean()) for number, name in enumerate(cifake.class_names)},
+        },
+        "changed_images": len(labels["test"][some]),
+        "changed": {
+            f"{name} {strength:g}": value
+            for name, corruption in robustness.CORRUPTIONS.items()
+            for strength, value in zip(corruption.strengths, curves[name]["accuracy"], strict=True)
         },
         "unlike": {name: unlike(images) for name, images in others.items()},
         "gan_images": len(gan),

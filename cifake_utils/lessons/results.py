@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cifake_utils import data_sets, evaluation, records
+from cifake_utils import data_sets, embedded, evaluation, records
 from cifake_utils.catalogue import EXPERIMENTS, as_written, of_the_paper, short
+from cifake_utils.data import LABELS
 from cifake_utils.lessons.tables import Table
 from cifake_utils.support.files import replacing
 
@@ -45,6 +46,30 @@ def recipes() -> Table:
         for number, (name, paper) in enumerate(names.items(), 1)
     ]
     return Table(rows, "Test accuracy on all of CIFAKE, means over the seeds (95 % interval)")
+
+
+def detector() -> tuple[Table, Table]:
+    """Return the tables of docs/detector.md: how good the detector that comes with the package is on CIFAKE's test
+    images, and on changed ones. All was measured with its weights rounded to 8 bits (`tools/make_detector.py`).
+    """
+    facts, count = embedded.load().facts, len(embedded.load().record.labels["test"])
+    scores, correct = facts["test"]["rounded"], facts["labelled_correctly"]
+    rows = [("all", scores["accuracy"], count)]
+    rows += [(name, share, count // (2 if name in LABELS else len(correct) - 2)) for name, share in correct.items()]
+    labelled = [
+        {"test images": name, "labelled correctly": share, "95 % interval": _wilson(share, number)}
+        for name, share, number in rows
+    ]
+    changed = [
+        {"change": name, "labelled correctly": share, "95 % interval": _wilson(share, facts["changed_images"])}
+        for name, share in facts["changed"].items()
+    ]
+    return Table(labelled), Table(changed)
+
+
+def _wilson(share: float, count: int) -> str:
+    """Return the 95 % Wilson interval of a share of ``count`` images as text."""
+    return "{:.4f} to {:.4f}".format(*evaluation.accuracy_interval(share, count))
 
 
 def _with_interval(scores: pd.Series) -> str | None:
