@@ -48,7 +48,8 @@ def save(path: Path, model: models.Detector, familiarity: Familiarity, facts: di
     """Write the file of a detector. Weights are rounded to 8 bits (`weights.quantise`), the density to 16."""
     density = {
         "mean": familiarity.mean,
-        "components": familiarity.components.half(),
+        "scale": familiarity.scale,
+        "components": familiarity.components.half().contiguous(),
         "variances": familiarity.variances,
         "noise": torch.tensor(familiarity.noise),
         "threshold": torch.tensor(familiarity.threshold),
@@ -70,13 +71,16 @@ def load(path: Path = FILE) -> Embedded:
         for name in file.keys():
             tensors[name] = file.get_tensor(name)
     density = {name.removeprefix(PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
-    model = catalogue.get(EXPERIMENT).build(weights.NONE)
-    model.load_state_dict(weights.dequantise(tensors))
+    with torch.device("meta"):  # drawing random values would take half a second
+        model = catalogue.get(EXPERIMENT).build(weights.NONE)
+    model.load_state_dict(weights.dequantise(tensors), assign=True)
     familiarity = Familiarity(
         density["mean"],
+        density["scale"],
         density["components"].float(),
         density["variances"],
         float(density["noise"]),
         float(density["threshold"]),
     )
-    return Embedded(model.eval(), records.reference(EXPERIMENT), familiarity, facts)
+    model = model.to(memory_format=torch.channels_last).eval()
+    return Embedded(model, records.reference(EXPERIMENT), familiarity, facts)

@@ -9,9 +9,11 @@ from sklearn.decomposition import PCA
 from cifake_utils.batches import normalise
 from cifake_utils.models import Backbone
 
-COMPONENTS = 64
+COMPONENTS = 32
 FALSE_ALARMS = 0.01  # share of validation images that count as unlike
 MOST_IMAGES = 2_000
+STAGES = ("stem", "layer1")
+SMALLEST = 1e-3  # is added to standard deviations, some of which are 0
 AT_ONCE = 125  # images in one pass through the backbone
 
 
@@ -26,8 +28,8 @@ class Familiarity:
 
     Attributes
     ----------
-    mean : torch.Tensor
-        float32 (D,).
+    mean, scale : torch.Tensor
+        float32 (D,), by which features are centred and divided first.
     components : torch.Tensor
         float32 (K, D), orthonormal directions.
     variances : torch.Tensor
@@ -39,6 +41,7 @@ class Familiarity:
     """
 
     mean: torch.Tensor
+    scale: torch.Tensor
     components: torch.Tensor
     variances: torch.Tensor
     noise: float
@@ -59,7 +62,7 @@ class Familiarity:
         np.ndarray
             float32 (N,), from 0.
         """
-        centred = features - self.mean
+        centred = (features - self.mean) / self.scale
         along = (centred @ self.components.T).square()
         across = (centred.square().sum(1) - along.sum(1)).clamp(min=0)
         squared = (along / self.variances).sum(1) + across / self.noise
@@ -75,9 +78,12 @@ def fit(train: torch.Tensor, val: torch.Tensor) -> Familiarity:
         Features of training and of validation images, float32 (N, D) and (M, D). The density comes from the first. The
         threshold is the distance that a hundredth of the second exceed.
     """
-    pca = PCA(min(COMPONENTS, len(train) - 1), svd_solver="randomized", random_state=0).fit(train.numpy())
-    mean, components, variances = map(torch.from_numpy, (pca.mean_, pca.components_, pca.explained_variance_))
-    density = Familiarity(mean.float(), components.float(), variances.float(), float(pca.noise_variance_))
+    mean, scale = train.mean(0), train.std(0).clamp(min=1e-6)
+    count = min(COMPONENTS, len(train) // 2)  # with as many directions as images none would be left for the noise
+    pca = PCA(count, svd_solver="randomized", random_state=0).fit(((train - mean) / scale).numpy())
+    components, variances = (torch.from_numpy(values).float() for values in (pca.components_, pca.explained_variance_))
+    density = Familiarity(mean, scale, components, variances, float(pca.noise_variance_))
+    density = replace(density, variances=density.variances.clamp(min=SMALLEST), noise=max(density.noise, SMALLEST))
     return replace(density, threshold=float(np.quantile(density.distances(val), 1 - FALSE_ALARMS)))
 
 
@@ -91,7 +97,10 @@ def of(backbone: Backbone, train: torch.Tensor, val: torch.Tensor) -> Familiarit
 
 @torch.inference_mode()
 def features_of(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Return the means of all maps of a backbone, from the stem on, side by side.
+    """Return means and logarithms of standard deviations of a backbone's first maps, those of `STAGES`, side by side.
+
+    On images that nobody would take for CIFAKE's, such as gradients, drawings and text, maps after these told less, and
+    so did the means alone. Flat areas make the logarithms small.
 
     Parameters
     ----------
@@ -103,7 +112,12 @@ def features_of(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        float32 (N, D), with D the number of channels of all stages together.
+        float32 (N, D), with D twice the number of channels of these stages.
     """
-    parts = [backbone(normalise(batch)) for batch in images.split(AT_ONCE)]
-    return torch.cat([torch.cat([maps.mean((2, 3)) for maps in part.values()], 1) for part in parts])
+    parts = []
+    for batch in images.split(AT_ONCE):
+        maps = backbone(normalise(batch), last=STAGES[-1])
+        means = [maps[stage].mean((2, 3)) for stage in STAGES]
+        spreads = [(maps[stage].std((2, 3)) + SMALLEST).log() for stage in STAGES]
+        parts.append(torch.cat(means + spreads, 1))
+    return torch.cat(parts)

@@ -45,6 +45,10 @@ PREPARED = (
 )
 
 
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}".removesuffix("%") + " %"
+
+
 @dataclass(frozen=True)
 class Asked:
     """The model that is asked, with what its answers need.
@@ -115,7 +119,7 @@ class Answer:
         """The probability of FAKE in per cent, in words of at most five letters; a dash where it says nothing."""
         if not self.like:
             return "–"
-        return "< 1 %" if self.p < 0.01 else "> 99 %" if self.p > 0.99 else f"{self.p:.0%}".replace("%", " %")
+        return "< 1 %" if self.p < 0.01 else "> 99 %" if self.p > 0.99 else _percent(self.p, 0)
 
 
 def ask(name: str | None, profile: profiles.Profile) -> Asked:
@@ -138,7 +142,7 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
         facts = found.facts
         others = (
             f"Of {facts['gan_images']} images that another kind of generator made (a GAN), it calls "
-            f"{facts['gan_called_fake']:.0%} FAKE."
+            f"{_percent(facts['gan_called_fake'])} FAKE."
         )
         own = f"the detector that comes with this package ({found.record.name})"
         return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, others)
@@ -222,8 +226,8 @@ def predict(
 
 
 MEANING = (
-    f"A verdict is given where the model is at least {SURE:.0%} sure. The chance of FAKE is meant for images like "
-    "those that it learned from, of which half are FAKE.",
+    f"A verdict is given where the model is at least {_percent(SURE, 0)} sure. The chance of FAKE is meant for images "
+    "like those that it learned from, of which half are FAKE.",
     "Unlike the images it knows: the image lies farther from them than 99 of 100 of them do. What the model would "
     "say about it means nothing.",
 )
@@ -354,7 +358,7 @@ def evaluate(
     for label, (pixels, key, place) in places.items():
         unlike = asked.known.distances(familiarity.features_of(asked.model.backbone, pixels)) > asked.known.threshold
         called = round(result[key] * len(pixels))
-        interval = f"{result[f'{key}_low']:.1%} to {result[f'{key}_high']:.1%}"
+        interval = f"{_percent(result[f'{key}_low'])} to {_percent(result[f'{key}_high'])}"
         lines.append(
             f"{label}: {called:,} of {len(pixels):,} called FAKE ({interval}); {int(unlike.sum()):,} unlike the images "
             f"that the model knows. They are from {place}."
@@ -379,9 +383,9 @@ def _about(asked: Asked) -> list[str]:
     return [
         _filled(f"Asked: {asked.name}. {data_sets.get(record.data).learned_from}"),
         _filled(
-            f"Of {len(labels):,} such images that it had not seen, it labels {record.metrics['test']['accuracy']:.1%} "
-            f"correctly. It is sure enough for a verdict on {sure.mean():.1%} of them, and {right:.1%} of these "
-            f"verdicts are right. {asked.facts}"
+            f"Of {len(labels):,} such images that it had not seen, it labels "
+            f"{_percent(record.metrics['test']['accuracy'])} correctly. It is sure enough for a verdict on "
+            f"{_percent(sure.mean())} of them, and {_percent(right)} of these verdicts are right. {asked.facts}"
         ),
     ]
 

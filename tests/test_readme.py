@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from cifake_utils import profiles
+from cifake_utils import embedded, profiles
 from cifake_utils.lessons import results
 
 README = profiles.PROJECT / "README.md"
@@ -25,9 +25,20 @@ def anchors(page) -> set[str]:
 
 
 def test_all_results_are_those_of_the_reference_runs():
-    """Where this fails, put what `python -m cifake_utils results` prints in place of the tables of docs/results.md."""
-    page = (profiles.PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    """Where this fails, put what `python -m cifake_utils results` prints in place of the tables of the two pages."""
+    docs = profiles.PROJECT / "docs"
+    page = (docs / "results.md").read_text(encoding="utf-8")
     assert results.table() in page and results.recipes().markdown() in page
+    page = (docs / "detector.md").read_text(encoding="utf-8")
+    assert all(table.markdown() in page for table in results.detector())
+
+
+def test_the_card_of_the_detector_says_what_was_measured():
+    page, facts = (profiles.PROJECT / "docs" / "detector.md").read_text(encoding="utf-8"), embedded.load().facts
+    said = [facts["test"]["before_rounding"], facts["test"]["rounded"]["f1_fake"], facts["test"]["rounded"]["auroc"]]
+    assert all(f"{value:.4f}" in page for value in [*said, facts["test"]["rounded"]["ece"]])
+    assert f"{facts['gan_called_fake']:.1%}".replace("%", " %") in page
+    assert all(f"| {name} | {share:.1%} |".replace("%", " %") in page for name, share in facts["unlike"].items())
 
 
 def test_readme_shows_the_five_models_of_the_paper():

@@ -8,7 +8,8 @@ from cifake_utils.lessons import results
 
 def test_the_command_prints_the_tables(capsys):
     assert main(["results"]) == 0
-    assert capsys.readouterr().out == f"{results.table()}\n\n{results.recipes().markdown()}\n"
+    others = [table.markdown() for table in (results.recipes(), *results.detector())]
+    assert capsys.readouterr().out == "\n\n".join([results.table(), *others]) + "\n"
 
 
 def test_every_reference_run_is_in_the_table():
