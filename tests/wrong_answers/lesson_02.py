@@ -42,6 +42,10 @@ def wrong_answers() -> dict[str, list[tuple]]:
         across = len(solid) // size
         return solid.reshape(size, across, size, across, size, across).any((0, 2, 4)).sum()
 
+    def other_side(solid, size):
+        across = len(solid) // size
+        return solid.reshape(size, across, size, across, size, across).any((1, 3, 5)).sum()
+
     def full_boxes(solid, size):
         across = len(solid) // size
         return solid.reshape(across, size, across, size, across, size).all((1, 3, 5)).sum()
@@ -72,11 +76,17 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (full_boxes,),
             (other_axes,),
             (apart,),
+            (other_side,),
             (lambda solid, size: 8,),
         ],
         "mean_dimension": [
             (lambda masks: masks.mean(),),
             (lambda masks: 1.5,),
+            (
+                lambda masks: np.mean(
+                    [fractal.box_counting_dimension(mask, [1, 2, 4, 8]) for mask in masks if mask.any()]
+                ),
+            ),
             (lambda masks: masks.shape[3],),
             (lambda masks: masks.mean((1, 2)),),
             (lambda masks: np.mean([fractal.box_counting_dimension(mask, [1, 2, 4, 8]) for mask in masks]),),

@@ -109,6 +109,10 @@ def boxes_in_space(count_boxes_in_space: Callable) -> Verdict:
             lambda solid, size: _blocks(solid, len(solid) // size).any((0, 2, 4)).sum(),
             "Your reshape takes voxels that are apart. The number of boxes comes first, then the side of a box.",
         ),
+        (
+            lambda solid, size: _boxes_in_space(solid, len(solid) // size),
+            "Your boxes have another side. In the reshape the number of boxes comes first, then the side of a box.",
+        ),
     ]
     verdict = checks.function(count_boxes_in_space, cases, _boxes_in_space, mistakes)
     return _good_for(verdict, "A rule for the plane that is understood works in space too.")
@@ -122,6 +126,10 @@ def mean_dimension(answer: Callable) -> Verdict:
     mistakes = [
         (lambda masks: _mean_dimension(masks.any(0)[None]), "You measure one set made of all masks together."),
         (lambda masks: _mean_dimension(masks[:1]), "You measure the first mask alone."),
+        (
+            lambda masks: _mean_dimension(masks[masks.any((1, 2))]),
+            "You leave the empty masks out. Each of them counts, as dimension 0.",
+        ),
         (lambda masks: -_mean_dimension(masks), "The sign is wrong: the slope is taken over log 1/ε, not over log ε."),
         (lambda masks: masks.mean(), "That is the share of occupied pixels. No boxes have been counted."),
     ]
