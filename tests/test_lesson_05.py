@@ -67,6 +67,10 @@ def test_what_the_text_says_about_the_tests_follows_from_the_records():
     text = " ".join(" ".join(cell.source for cell in text_cells()).split())
     (pair,) = comparison.paired_tests({name: right(name, 0) for name in ("fractal", "means")})
     assert f"right alone on {pair.only_first} images and the means on {pair.only_second}" in text
+    for seed in range(5):
+        (pair,) = comparison.paired_tests({name: right(name, seed) for name in ("fractal", "means")})
+        assert pair.difference < 0 and pair.p > 0.05
+    assert "the means are ahead in each, and p is never below 0.05" in text
     names = ("means", "means_fractal", "means_share", "means_maximum", "means_deviation")
     apart, differences = Counter(), defaultdict(list)
     for seed in range(5):

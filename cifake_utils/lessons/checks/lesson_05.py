@@ -18,6 +18,7 @@ def dimension_of_counts(dimension: float | None) -> Verdict:
     mistakes = [
         (math.log(40 / 3) / 2, "You took natural logarithms. The factor ½ belongs to logarithms to the base 2."),
         (math.log2(40 / 3), "This is the whole rise. It goes over two halvings of the box size."),
+        (math.log2(40) / 2, "This is the term of the pixels alone. The boxes of 4×4 pixels are missing."),
         (-expected, "The sign is wrong: smaller boxes are more, so the line rises with 1/ε."),
         (math.log2(40 / 12), "This is the slope of the first two points alone."),
         (math.log2(12 / 3), "This is the slope of the last two points alone."),
@@ -44,15 +45,20 @@ def _scaled(train: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (other - mu) / torch.where(sigma > 1e-9, sigma, 1)
 
 
+def _varying(answer: Callable) -> Callable:
+    return lambda train, other: answer(train, other)[:, [0, 2]]
+
+
 def standardised(answer: Callable | None) -> Verdict:
-    """Check a function of training features (N, D) and others (M, D) that standardises the others.
+    """Check a function of training features (N, F) and others (M, F) that standardises the others.
 
     A feature that never varies in the training images is divided by 1.
     """
     generator = torch.Generator().manual_seed(0)
     cases = []
     for columns in (3, 5):
-        train = 3 * torch.randn(4_000, columns, generator=generator) + 2  # so many that N and N − 1 are the same
+        units = torch.tensor([3.0, 1.0, 0.1, 2.0, 0.5])[:columns]
+        train = units * torch.randn(4_000, columns, generator=generator) + 2  # so many that N and N − 1 are the same
         other = torch.randn(6, columns, generator=generator) + 1
         train[:, 1], other[:, 1] = 0.5, torch.arange(6) / 4  # varies in the others only
         cases.append((train, other))
@@ -77,8 +83,8 @@ def standardised(answer: Callable | None) -> Verdict:
     verdict = checks.function(answer, cases, _scaled, mistakes)
     if verdict.right:
         return checks.right("Whatever the units of the features are, the head sees the same numbers.")
-    if "not finite" in verdict.text:
-        return checks.wrong("A feature that never varies in training has the deviation 0. Divide it by 1 instead.")
+    if verdict.right is False and checks.function(_varying(answer), cases, _varying(_scaled)).right:
+        return checks.wrong("The features that vary are right. One that never varies in training is divided by 1.")
     return verdict
 
 
