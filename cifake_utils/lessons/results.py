@@ -86,7 +86,9 @@ def reference(names: Sequence[str]) -> Table:
     caption = "All of CIFAKE, 20,000 test images, means over the seeds"
     for name in frame["experiment"][frame["accuracy"].isna()]:
         caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
-    frame = frame.loc[:, ["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds", "paper"]]
+    columns = ["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds"]
+    columns += ["paper"] if frame["paper"].notna().any() else []
+    frame = frame.loc[:, columns]
     return Table(
         frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),
         caption,
