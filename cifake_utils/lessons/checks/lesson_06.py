@@ -47,7 +47,7 @@ def ratio_for(ratio: float | None) -> Verdict:
     ]
     verdict = checks.value(ratio, expected, mistakes, tolerance=2e-3)
     if verdict.right:
-        return checks.right("So γ at half of α is enough to keep right answers at 0.9.")
+        return checks.right("So a γ of about half of α already asks for no more than 0.9.")
     return verdict
 
 
@@ -74,6 +74,8 @@ def priced(answer: Callable | None, best_u: Any) -> Verdict:
         (lambda terms, u: (torch.exp(-u) * (terms + u)).sum(), "The price is not multiplied by the weight."),
     ]
     verdict = checks.function(answer, cases, lambda terms, u: (torch.exp(-u) * terms + u).sum(), mistakes)
+    if verdict.right is False:
+        return checks.wrong(f"About `priced`: {verdict.text}")
     if not verdict.right:
         return verdict
     if best_u is None:
@@ -120,12 +122,13 @@ def repaired(temperature: Any, ece: Any, change: Any) -> Verdict:
         tolerance=3e-3,
     )
     if not verdict.right:
-        return verdict
+        return checks.wrong(f"About the temperature: {verdict.text}")
     verdict = checks.value(
         ece,
         after["ece"],
         [
             (before["ece"], "T is right, but this is the ECE without it."),
+            (before["ece"] - after["ece"], "T is right, but this is by how much the ECE has fallen."),
             (after["log_loss"], "T is right, but this is the log loss, not the ECE."),
             (after["brier"], "T is right, but this is the Brier score, not the ECE."),
             (
@@ -158,6 +161,8 @@ def sign_matters(p_values: Sequence | None, conclusion: str | None) -> Verdict:
             (min(expected), "This is one p-value. There are five seeds."),
             (expected[0], "This is one p-value. There are five seeds."),
             (1 - np.array(expected), "These are one minus the p-values."),
+            (sorted(expected), "These are the right ones in another order. Keep them in the order of the seeds."),
+            (5 * np.array(expected), "Keep the p-values as they are. Multiply only for the conclusion."),
             (np.minimum(1, 5 * np.array(expected)), "Keep the p-values as they are. Multiply only for the conclusion."),
         ],
         tolerance=2e-3,
