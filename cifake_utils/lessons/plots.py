@@ -539,7 +539,7 @@ def comparison(
 
 def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
     """Plot how often images are FAKE against P(FAKE), in ten bins of equal width, a line for each named run."""
-    figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.8, 5.4), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
     colours = sns.color_palette("colorblind")
     for (name, record), marker, colour in zip(runs.items(), cycle(_SERIES), cycle(colours), strict=False):
@@ -547,7 +547,7 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
         label = f"{name}, ECE {record.metrics[split]['ece']:.3f}"
         axes.plot(mean, share, marker=marker, color=colour, label=label)
     axes.set(xlabel="P(FAKE), mean of a bin", ylabel="share of FAKE in the bin", aspect="equal")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.02), frameon=False)
     return figure
 
 
