@@ -1,12 +1,14 @@
 """Figures of lesson 04, and numbers that its text quotes."""
 
 import json
+import re
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from cifake_utils import CifakeError, models, sample
 from cifake_utils.lessons import series, transfer
@@ -50,6 +52,34 @@ def test_the_text_quotes_the_measured_gains():
     assert (measured["images"]["train"], measured["epochs"]) == (8_000, 10)
     assert f"about {measured['gains']['end to end']:.0f} times as fast" in text
     assert f"About {round(measured['gains']['further run'], -2):.0f} times is the gain of every *further* run" in text
+    train, val, test = measured["images"].values()
+    usual = measured["usual"]["seconds"]["all"] / (10 * (train + val) + test)
+    kept = measured["ours"]["seconds"]["features"] / (2 * (train + val + test))
+    assert f"takes {1000 * usual:.1f} ms in the usual loop" in text and f"{1000 * kept:.1f} ms where" in text
+
+
+def stored(lesson, pattern):
+    """Return the numbers that a pattern finds in the printed outputs of a lesson."""
+    outputs = [output for cell in lesson.cells if cell.cell_type == "code" for output in cell.outputs]
+    (found,) = re.findall(pattern, "\n".join(output.get("text", "") for output in outputs))
+    return [float(number) for number in (found if isinstance(found, tuple) else (found,))]
+
+
+def test_the_text_quotes_the_stored_outputs():
+    lesson = nbformat.read(series.NOTEBOOKS / "04_transfer_learning.ipynb", as_version=4)
+    text = " ".join(" ".join(cell.source for cell in lesson.cells).split())
+    (drift,) = stored(lesson, r"the features have changed by (\d+)%")
+    assert f"in the sample by {drift:.0f} % of their length" in text
+    mean, least, most = stored(lesson, r"goes (\d+)% of the way, in single divisions (\d+)% to (\d+)%")
+    assert abs(mean - 100 / 3) < 4 and abs(least - 20) < 4 and abs(most - 50) < 6
+    assert "about a third of the way on average" in text and "anything from a fifth to a half" in text
+    (only_frozen,) = stored(lesson, r"right only when frozen: +(\d+)")
+    (only_careless,) = stored(lesson, r"right only when careless: +(\d+)")
+    assert only_frozen > only_careless
+    assert binomtest(int(only_frozen), int(only_frozen + only_careless)).pvalue < 1 / 500
+    assert "less than once in 500 times" in text
+    _, missed, alarms, _ = stored(lesson, r"'TP': (\d+), 'FN': (\d+), 'FP': (\d+), 'TN': (\d+)")
+    assert f"{missed / 100:.0f} % of the rendered images pass, and {alarms / 100:.0f} % of the photographs" in text
 
 
 def highest(of):

@@ -51,13 +51,14 @@ def random_backbone():
         (fresh, far, 400, "both"),
         (fresh, {"pre-trained": 80, "random": 50}, 400, "pre-trained"),
         (fresh, {"pre-trained": "0.8", "random": torch.zeros(2)}, 400, "pre-trained"),
+        (fresh, {"pre-trained": np.zeros(3), "random": 0.5}, 400, "pre-trained"),
         (torch.nn.Identity(), far, 400, "pre-trained"),
     ]
 
 
 def wrong_answers() -> dict[str, list[tuple]]:
     return {
-        "ten_classes": [(20_480,), (4_098,), (23_508_032 + 20_490,), (10,), ("many",)],
+        "ten_classes": [(20_480,), (4_098,), (23_512_130,), (23_508_032 + 20_490,), (10,), ("many",)],
         "old_share": [(1 - 0.9**10,), (0.9,), (0.0,), (0.1**10,), (0.5,), (34.87,)],
         "threshold_for": [
             (thresholds(lambda y: y == REAL, lambda share: share), 0.4565),
@@ -71,7 +72,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda p, y, share: 0.5, 0.4565),
             (lambda p, y, share: p.missing, 0.4565),
             (0.944, 0.4565),
-            *((highest, caught) for caught in (0.5435, 0.01, 0.8783, 0.944, "half", np.zeros(3))),
+            *((highest, caught) for caught in (0.5435, 0.01, 0.8783, 0.944, 45.65, 0.4534, 0.44, "half", np.zeros(3))),
         ],
         "two_stages": [
             (stages("train"),),

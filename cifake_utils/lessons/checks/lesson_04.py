@@ -24,6 +24,7 @@ def ten_classes(parameters: float | None) -> Verdict:
         (FEATURES * 10, "These are the weights. A linear layer learns one more number for each output."),
         (10, "This is the number of outputs. Each has parameters of its own."),
         ((FEATURES + 1) * 2, "These are the parameters of the head for two labels. The new one has ten outputs."),
+        (BACKBONE + (FEATURES + 1) * 2, "This is the model as it was. What learns in it, and what has been replaced?"),
         (BACKBONE + expected, "You counted the backbone too. It is frozen, so its parameters don't learn."),
     ]
     verdict = checks.value(parameters, expected, mistakes, tolerance=1e-6)
@@ -119,7 +120,14 @@ def _caught(caught: Any) -> Verdict:
     test = run.probabilities["test"].astype(float)
     fake = run.labels["test"] != REAL
     expected = float((test[fake] > threshold).mean())
+    from_test = float((test[fake] > _highest(test, run.labels["test"], 0.01)).mean())
     mistakes = [
+        (
+            from_test,
+            "The function is right, but take the threshold from the validation images, not from the test images.",
+        ),
+        (threshold, "The function is right, but this is the threshold. `caught` is a share of the FAKE test images."),
+        (100 * expected, "The function is right, but `caught` is a share, from 0 to 1."),
         (1 - expected, "The function is right, but `caught` is the share that gets away."),
         (float((test[~fake] > threshold).mean()), "The function is right, but `caught` is about the FAKE images."),
         (float((test[fake] > 0.5).mean()), "The function is right, but `caught` is still taken at the threshold ½."),
@@ -129,6 +137,9 @@ def _caught(caught: Any) -> Verdict:
     verdict = checks.value(caught if found is None else found, expected, mistakes, tolerance=2e-3)
     if verdict.right:
         return checks.right("A threshold is a choice like any other: made on validation images, judged on test images.")
+    if verdict.text.startswith("Your number is too "):
+        size = verdict.text.removeprefix("Your number is too ")
+        return checks.wrong(f"The function is right enough for our small examples, but `caught` is too {size}")
     return verdict
 
 
@@ -220,7 +231,7 @@ def random_backbone(
     conclusion : str
         Which of the two is better, or ``"cannot tell"``.
     """
-    if backbone is None or conclusion is None or None in accuracy.values():
+    if backbone is None or conclusion is None or any(value is None for value in accuracy.values()):
         return checks.missing()
     if not isinstance(backbone, models.Backbone):
         return checks.wrong("The first argument is not a backbone. Make one with models.Backbone().")
