@@ -104,6 +104,15 @@ def stopped(losses, patience):
     return epoch + 1, best
 
 
+def stopped_by_rises(losses, patience):
+    rises = 0
+    for epoch in range(1, len(losses)):
+        rises = rises + 1 if losses[epoch] > losses[epoch - 1] else 0
+        if rises >= patience:
+            break
+    return epoch + 1, max(range(epoch + 1), key=lambda i: (-losses[i], i))
+
+
 def stopped_late(losses, patience):
     return stopped(losses, patience + 1)
 
@@ -150,6 +159,8 @@ def wrong_answers() -> dict[str, list[tuple]]:
         ],
         "stopping": [
             (stopped_late,),
+            (lambda losses, patience: stopped(losses, patience - 1),),
+            (stopped_by_rises,),
             (returns_only_where_it_stops,),
             (never_reset,),
             (first_of_equals,),
