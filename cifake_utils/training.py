@@ -191,8 +191,9 @@ def fit(
                 break
             torch.manual_seed(epoch_seed(seed, epoch))
             if options.coarse_share:
+                backbone: Any = module.backbone  # of a `models.Detector`
                 coarse = epoch < int(options.coarse_share * epochs)
-                module.backbone.set_stem_stride(2 if coarse else module.backbone.layout.stem_stride)
+                backbone.set_stem_stride(2 if coarse else backbone.layout.stem_stride)
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")

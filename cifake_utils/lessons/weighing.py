@@ -106,7 +106,7 @@ def training(curves: dict, scale: str = "linear") -> Figure:
         panel.axvline(curves["best_epoch"] + 1, color="0.5", linestyle=":", zorder=0)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(**_LEGEND | {"columnspacing": 0.9, "handlelength": 1.6})
-    figure.get_layout_engine().set(wspace=0.06)
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(wspace=0.06)
     _named(left, "epoch", "mean over the epoch")
     _named(middle, "epoch", "mean over the epoch")
     _named(right, "epoch", "at the end of the epoch")
