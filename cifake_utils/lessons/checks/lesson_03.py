@@ -162,9 +162,6 @@ def stopping(answer: Callable) -> checks.Verdict:
                 break
         return epoch + 1, best if kept is None else kept(losses, epoch, best)
 
-    def lowest(losses, epoch, best):
-        return max(range(epoch + 1), key=lambda i: (-losses[i], i))
-
     def never_reset(losses, patience):
         best, worse = 0, 0
         for epoch, loss in enumerate(losses):
@@ -195,10 +192,6 @@ def stopping(answer: Callable) -> checks.Verdict:
         (never_reset, "Reset the count when there is a new lowest loss."),
         (first_of_equals, "Of equally low losses the last one counts."),
         (lambda *case: rule(*case, previous=True), "Compare with the lowest loss so far, not with the epoch before."),
-        (
-            lambda *case: rule(*case, kept=lowest, previous=True),
-            "Your stop asks whether the loss rises from epoch to epoch. Compare with the lowest loss so far.",
-        ),
         (
             lambda losses, patience: (len(losses), losses.index(min(losses))),
             "You look at the whole curve. A training can't know the losses of epochs that it does not reach.",
