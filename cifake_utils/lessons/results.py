@@ -87,7 +87,7 @@ def reference(names: Sequence[str]) -> Table:
     for name in frame["experiment"][frame["accuracy"].isna()]:
         caption += f". Not yet measured: python -m cifake_utils --profile full train {name}"
     columns = ["experiment", "accuracy", "interval", "f1_fake", "auroc", "seeds"]
-    columns += ["paper"] if frame["paper"].notna().any() else []
+    columns += ["paper"] if bool(frame["paper"].notna().any()) else []
     frame = frame.loc[:, columns]
     return Table(
         frame.rename(columns={**HEADINGS, "interval": "95 % interval", "paper": "accuracy in the paper"}),

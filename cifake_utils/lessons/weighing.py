@@ -1,12 +1,14 @@
 """Figures of lesson 06: what the terms of a loss do, and what becomes of their weights."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from cifake_utils.data import LABELS
@@ -17,12 +19,12 @@ GREEK = dict(zip(WEIGHTS, "αβγ", strict=True))
 TERMS = {"cross_entropy": "cross-entropy", "similarity": "similarity", "penalty": "penalty"}
 _COLOURS = sns.color_palette("colorblind")
 # Thick lines below, thin ones above them, so that lines that lie on each other can still be told apart.
-_STYLES = [
+_STYLES: list[dict[str, Any]] = [
     {"color": _COLOURS[0], "linestyle": "-", "marker": "o", "linewidth": 4},
     {"color": _COLOURS[1], "linestyle": "--", "marker": "^", "linewidth": 2.2},
     {"color": _COLOURS[2], "linestyle": ":", "marker": "s", "linewidth": 2.2},
 ]
-_LEGEND = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.02), "ncols": 3, "frameon": False, "fontsize": 11}
+_LEGEND: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.02), "ncols": 3, "frameon": False, "fontsize": 11}
 
 
 def paths(positions: np.ndarray, labels: np.ndarray) -> Figure:
