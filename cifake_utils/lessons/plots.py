@@ -529,10 +529,10 @@ def comparison(
         for name, value in (values or {}).items():
             place = value, list(runs).index(name)
             axes.plot(*([number] for number in place), marker, color="0.5")
-            axes.annotate(source, place, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=9)
+            axes.annotate(source, place, (-7, 0), textcoords="offset points", ha="right", va="center")
     axes.set_yticks(range(len(runs)), runs)
-    axes.margins(x=0.1)
-    axes.set(ylim=(len(runs) - 0.3, -0.7), xlabel="test accuracy", title=title)
+    axes.margins(x=0.15)  # so that the word beside the leftmost square stays inside
+    axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
     axes.grid(axis="x", color="0.9")
     return figure
 
