@@ -42,10 +42,10 @@ def test_every_number_follows_from_the_probabilities(monkeypatch, runs):
         if cell.cell_type != "code":
             continue
         shown = cells.run(cell.source, names)
-        if "nbval-ignore-output" not in cell.metadata.get("tags", []):
+        if "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cell.source.startswith("questions."):
             assert shown == cells.stored(cell), cell.source
             compared += bool(shown)
-    assert compared > 14
+    assert compared > 25
 
 
 def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
