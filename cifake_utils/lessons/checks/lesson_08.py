@@ -28,7 +28,7 @@ MODELS = (
 def highest_f1(found: float | None) -> Verdict:
     """Check the highest F1 (FAKE) at an accuracy of 0.95 on 1,000 FAKE and 9,000 REAL images."""
     mistakes = [
-        (20_000 / 20_500, "This is the bound for a balanced test set. Here only a tenth of the images is FAKE."),
+        (10_000 / 10_500, "This is the bound for a balanced test set. Here only a tenth of the images is FAKE."),
         (18_000 / 18_500, "This is the bound of F1 (REAL). Which label does TP count?"),
         (2_000 / 2_050, "There are 500 errors among 10,000 images, and not 50: REAL images can be wrong too."),
         (1_000 / 1_500, "F1 counts TP twice, above and below the line."),
