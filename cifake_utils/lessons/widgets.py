@@ -377,7 +377,7 @@ def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Intera
         probabilities, labels = runs[detector]
         return render_threshold(probabilities.astype(np.float32), labels, threshold, miss)
 
-    looks = {"style": {"description_width": "110px"}, "layout": {"width": "min(100%, 520px)"}}
+    looks = {"style": {"description_width": "110px"}, "layout": {"width": "min(98%, 520px)"}}
     return live(
         render,
         detector=ipywidgets.Dropdown(options=list(runs), description="detector", **looks),
