@@ -473,29 +473,6 @@ def turns(images: torch.Tensor) -> Figure:
     return figure
 
 
-def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figure:
-    """Show the convolution filters (C, 3, H, W) that changed most, before and after a training, as colours.
-
-    Grey is zero. A filter is shown on one scale in the first two rows; its change is enlarged to full contrast in the
-    third, and its title says how long the change is relative to the filter.
-    """
-    change = after - before
-    lengths = before.flatten(1).norm(dim=1)
-    relative = change.flatten(1).norm(dim=1) / lengths.clamp(min=lengths.mean() / 100)  # some filters are all zero
-    chosen = relative.topk(min(count, len(relative))).indices
-    figure, axes = plt.subplots(3, len(chosen), figsize=(0.68 * len(chosen), 2.6), squeeze=False, layout="constrained")
-    for column, index in zip(axes.T, chosen.tolist(), strict=True):
-        scale = torch.stack([before[index], after[index]]).abs().max()
-        scales = (scale, scale, change[index].abs().max())
-        for panel, value, extreme in zip(column, (before[index], after[index], change[index]), scales, strict=True):
-            panel.imshow((0.5 + value / (2 * extreme.clamp(min=1e-12))).permute(1, 2, 0).numpy())
-            panel.set(xticks=[], yticks=[])
-        column[2].set_title(f"{100 * relative[index]:.0f} %", fontsize=9)
-    for panel, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
-        panel.set_ylabel(name, rotation=0, ha="right", va="center")
-    return figure
-
-
 def comparison(
     runs: Mapping[str, Sequence[Record]],
     title: str = "",
