@@ -132,13 +132,13 @@ PARTS = (
     Part(
         "table 1: test loss",
         ("08",),
-        "every loss in our records is plain cross-entropy. The paper's loss of model 4 is too low for one (lesson 08).",
+        "every loss in our records is plain cross-entropy. The paper's loss of model 4 can hardly be one (lesson 08).",
     ),
     Part(
         "conclusions",
         ("05", "06", "07", "08"),
         "with our recipe, the order of models 2 to 5 is the paper's. The reasons are not: controls without fractals, "
-        "without the combined loss and without rotations do as well or better.",
+        "without the combined loss and without rotations do as well or better (as far as tests can tell).",
     ),
     Part(
         "future work: fractal layer and combined loss on the self-supervised network",

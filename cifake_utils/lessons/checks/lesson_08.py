@@ -75,6 +75,7 @@ def threshold(answer: Callable | None, newspaper: float | None) -> Verdict:
             lambda c, share: 1 / (1 + c * (1 - share) / share),
             "Where FAKE images are rare, your threshold falls. Should you become more suspicious there, or less?",
         ),
+        (lambda c, share: (1 - share) / (c * share), "These are odds o. A probability is o / (1 + o)."),
         (lambda c, share: 1 - _threshold(c, share), "This is one minus the threshold. Which mistake costs c?"),
         (lambda c, share: 1 / (1 + share / (1 - share)), "Your threshold does not depend on the cost."),
     ]
@@ -172,14 +173,14 @@ def averaged(answer: Callable | None, accuracy: float | None) -> Verdict:
 
 
 @cache
-def _gains() -> tuple[dict[frozenset, float], dict[frozenset, float], float]:
-    """Return, for every pair of `MODELS` with records, the gain and the accuracy of their average on validation images.
+def _gains(split: str = "val") -> tuple[dict[frozenset, float], dict[frozenset, float], float]:
+    """Return, for every pair of `MODELS` with records, the gain and the accuracy of their average on a split.
 
     The third is the highest accuracy of a single model. All from first seeds.
     """
     runs = {name: found[0] for name in MODELS if (found := records.references(name))}
-    labels = next(iter(runs.values())).labels["val"] == 1
-    p = {name: run.probabilities["val"] for name, run in runs.items()}
+    labels = next(iter(runs.values())).labels[split] == 1
+    p = {name: run.probabilities[split] for name, run in runs.items()}
     alone = {name: float(((p[name] > 0.5) == labels).mean()) for name in runs}
     pairs = [frozenset(pair) for pair in combinations(runs, 2)]
     both = {pair: float(((_averaged([p[name] for name in pair]) > 0.5) == labels).mean()) for pair in pairs}
@@ -210,6 +211,9 @@ def pairs(pair: Any, gain: float | None, beats_the_best: bool | None) -> Verdict
     if chosen != right:
         if chosen == max(both, key=lambda known: both[known]):
             return checks.wrong("This pair is the most accurate one. Which pair gains most over the better of its two?")
+        on_test = _gains("test")[0]
+        if chosen == max(on_test, key=lambda known: on_test[known]):
+            return checks.wrong("This pair gains most on test images. Choices are made on validation images.")
         return checks.wrong("Another pair gains more. Is the better of the two subtracted, on the same images?")
     mistakes = [
         (both[right], "The pair is right, but this is its accuracy. Subtract that of the better of the two."),
