@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
+PAUSE = 500  # milliseconds; longer than widgets.PAUSE, in which a second click does not count
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, wherever it is scrolled to
@@ -235,10 +236,12 @@ def test_quiz(run):
     # The images differ from run to run, and half of them are photographs.
     for answered in range(1, 10):
         before = quiz.seen()
+        page.wait_for_timeout(PAUSE)
         buttons[REAL].click()
         expect(message).to_have_text(re.compile(rf"Image {answered + 1} of 10, \d right so far\."))
         quiz.expect_another_picture(*before)
 
+    page.wait_for_timeout(PAUSE)
     buttons[REAL].click()
     expect(message).to_contain_text("5 of 10 right.")
     expect(message).to_contain_text("Wrong: 0 of 5 REAL, 5 of 5 FAKE.")
@@ -327,3 +330,57 @@ def test_box_size_slider_on_a_small_screen(run, page):
 
     assert before != after
     assert (count_after < count_before) == (after > before), (before, count_before, after, count_after)
+
+
+GAMES = """\
+import numpy as np
+from cifake_utils import data
+from cifake_utils.lessons import widgets
+images = data.load().test
+labels = images.labels.numpy()
+P = np.clip(0.2 + 0.6 * labels + np.random.default_rng(0).normal(0, 0.2, len(labels)), 0, 1)
+"""
+
+
+def test_turns_thresholds_and_the_game_against_the_models(lab, run_all):
+    sources = [GAMES, "widgets.which_way_up(images, count=4)", "widgets.threshold_explorer({'one': (P, labels)})"]
+    sources.append("widgets.against_the_models(images, {'one': P}, count=2)")
+    kernel = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4).metadata.kernelspec
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, lab[0] / "games.ipynb")
+    page = run_all("games.ipynb")
+    turns, explorer, game = (page.locator(".jp-CodeCell").nth(number) for number in (1, 2, 3))
+
+    expect(turns.get_by_text("Image 1 of 4")).to_be_visible()
+    turns.get_by_role("button", name="left (90°)").dblclick()  # answers once
+    expect(turns.get_by_text("Image 2 of 4")).to_be_visible()
+    page.wait_for_timeout(PAUSE)
+    expect(turns.get_by_text("Image 2 of 4")).to_be_visible()
+    field = turns.get_by_placeholder("click here, then press 1 to 4")
+    for number in (3, 4):
+        field.press("1")
+        expect(turns.get_by_text(f"Image {number} of 4")).to_be_visible()
+        page.wait_for_timeout(PAUSE)
+    field.press("4")
+    expect(turns.get_by_text(re.compile(r"[0-4] of 4 right\."))).to_be_visible()
+
+    slider = find_slider(page, "threshold")
+    widget = Widget(slider)
+    before = widget.seen()
+    with dragged(page, slider):
+        widget.expect_another_picture(*before)
+    for text in ("cost of a miss", "threshold"):  # no label is cut
+        label = explorer.locator("label.widget-label").get_by_text(text, exact=True)
+        assert label.evaluate("found => found.scrollWidth <= found.clientWidth")
+    sentence = explorer.get_by_text(re.compile(r"would cost 0\.\d{4} an image\."))
+    page.set_viewport_size({"width": 800, "height": 900})
+    assert sentence.evaluate("found => found.scrollWidth <= found.clientWidth")
+
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    answer = game.get_by_role("button", name="photograph")
+    for text in ("Image 2 of 2", "1 of 2 right."):
+        page.wait_for_timeout(PAUSE)
+        answer.click()
+        expect(game.get_by_text(text)).to_be_visible()
+    expect(answer).to_be_disabled()

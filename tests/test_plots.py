@@ -107,19 +107,6 @@ def test_turns_shows_every_angle_of_every_image():
         assert white == [tuple(side == turn for side in range(4)) for turn in range(4)]
 
 
-def test_filters_shows_those_that_changed_most():
-    before = torch.ones(5, 3, 7, 7)
-    after = before.clone()
-    after[3] += 0.5
-    after[1, 0] = 0
-    before[0] = 0
-    after[0] = 1e-6  # a filter that was zero and still is, as good as
-    panels = plots.filters(before, after, count=2).axes
-    assert [panel.get_title() for panel in panels[4:]] == ["58 %", "50 %"]  # √(1/3), and ½
-    first, _, second, _, change, _ = (panel.images[0].get_array()[0, 0].tolist() for panel in panels)
-    assert first == [1, 1, 1] and second == [0.5, 1, 1] and change == [0, 0.5, 0.5]
-
-
 def test_comparison_shows_every_seed_their_mean_and_its_interval():
     runs = records.references("resnet50_transfer")
     accuracies = [run.metrics["test"]["accuracy"] for run in runs]
@@ -161,14 +148,16 @@ def test_accuracy_by_class():
 
 def test_corruptions_shows_the_image_and_every_strength_of_each():
     image = torch.full((3, 32, 32), 100, dtype=torch.uint8)
-    figure = plots.corruptions(image)
-    titles = [panel.get_title() for panel in figure.axes if panel.images]
-    assert titles[:6] == ["JPEG", "95", "75", "50", "25", "10"]
-    assert len(titles) == sum(1 + len(corruption.strengths) for corruption in robustness.CORRUPTIONS.values())
-    darkest = next(
-        panel for panel in figure.axes if panel.get_title() == "0.5" and panel.images[0].get_array().max() < 60
-    )
-    assert darkest.images[0].get_array().max() == 50
+    panels = {panel.get_title(): panel for panel in plots.corruptions(image).axes if panel.images}
+    assert list(panels)[:6] == ["unchanged\n", *(f"JPEG\n{quality}" for quality in (95, 75, 50, 25, 10))]
+    assert len(panels) == 1 + sum(len(corruption.strengths) for corruption in robustness.CORRUPTIONS.values())
+    assert panels["darker\n0.5"].images[0].get_array().max() == 50
+
+
+def test_detectors_have_colours_of_their_own():
+    right = {str(number): np.array([True, False]) for number in range(7)}
+    lines = plots.by_class(right, np.array([0, 1]), ["cat", "dog"]).axes[0].lines
+    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 7
 
 
 def test_robustness_starts_every_curve_at_the_unchanged_score():
@@ -183,7 +172,7 @@ def test_robustness_starts_every_curve_at_the_unchanged_score():
     assert [tick.get_text() for tick in accuracy.get_xticklabels()] == ["none", "95", "75", "50", "25", "10"]
 
 
-def test_mistakes_are_the_most_confident_ones_of_each_label():
+def test_mistakes_are_wrong_answers_and_the_most_confident_ones_come_first():
     count = 12
     labels = torch.tensor([0, 1] * (count // 2))
     images = data.ImageSet(
@@ -193,8 +182,9 @@ def test_mistakes_are_the_most_confident_ones_of_each_label():
         np.array([str(number) for number in range(count)]),
     )
     probabilities = np.where(labels.numpy() == 1, 0.9, 0.1)
-    probabilities[4], probabilities[7] = 0.99, 0.01  # a REAL and a FAKE image, both wrong
+    probabilities[4], probabilities[7], probabilities[9] = 0.99, 0.01, 0.52  # two wrong, and one that is just right
     figure = plots.mistakes(images, probabilities, count=2)
+    assert [len(panel.images) for panel in figure.axes] == [1, 0, 1, 0]
     first_of_each = [figure.axes[0], figure.axes[2]]
     assert [int(panel.images[0].get_array().max()) for panel in first_of_each] == [4, 7]
     assert [panel.get_title() for panel in first_of_each] == ["P(FAKE) 0.99", "P(FAKE) 0.01"]

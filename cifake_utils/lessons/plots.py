@@ -32,6 +32,8 @@ _BLUE, _ORANGE = sns.color_palette("colorblind")[0], sns.color_palette("colorbli
 COLOURS = {"REAL": _BLUE, "FAKE": _ORANGE}
 MARKERS = {"REAL": "o", "FAKE": "^"}
 _SERIES = "osD^vPX"  # markers of several detectors in one panel
+# Okabe and Ito's colours for several detectors in one panel, no two alike
+_DETECTORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "black")
 
 
 def image_grid(images: ImageSet, class_names: Sequence[str], columns: int = 8) -> Figure:
@@ -472,29 +474,6 @@ def turns(images: torch.Tensor) -> Figure:
     return figure
 
 
-def filters(before: torch.Tensor, after: torch.Tensor, count: int = 16) -> Figure:
-    """Show the convolution filters (C, 3, H, W) that changed most, before and after a training, as colours.
-
-    Grey is zero. A filter is shown on one scale in the first two rows; its change is enlarged to full contrast in the
-    third, and its title says how long the change is relative to the filter.
-    """
-    change = after - before
-    lengths = before.flatten(1).norm(dim=1)
-    relative = change.flatten(1).norm(dim=1) / lengths.clamp(min=lengths.mean() / 100)  # some filters are all zero
-    chosen = relative.topk(min(count, len(relative))).indices
-    figure, axes = plt.subplots(3, len(chosen), figsize=(0.68 * len(chosen), 2.6), squeeze=False, layout="constrained")
-    for column, index in zip(axes.T, chosen.tolist(), strict=True):
-        scale = torch.stack([before[index], after[index]]).abs().max()
-        scales = (scale, scale, change[index].abs().max())
-        for panel, value, extreme in zip(column, (before[index], after[index], change[index]), scales, strict=True):
-            panel.imshow((0.5 + value / (2 * extreme.clamp(min=1e-12))).permute(1, 2, 0).numpy())
-            panel.set(xticks=[], yticks=[])
-        column[2].set_title(f"{100 * relative[index]:.0f} %", fontsize=9)
-    for panel, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
-        panel.set_ylabel(name, rotation=0, ha="right", va="center")
-    return figure
-
-
 def comparison(
     runs: Mapping[str, Sequence[Record]],
     title: str = "",
@@ -526,12 +505,11 @@ def comparison(
         axes.annotate(f"{mean:.3f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
     for source, values, marker in (("paper", paper, "s"), ("reference", reference, "o")):
         for name, value in (values or {}).items():
-            axes.plot([value], [list(runs).index(name)], marker, color="0.5")
-            axes.annotate(
-                source, (value, list(runs).index(name)), (-7, 0), textcoords="offset points", ha="right", va="center"
-            )
+            place = value, list(runs).index(name)
+            axes.plot(*([number] for number in place), marker, color="0.5")
+            axes.annotate(source, place, (-7, 0), textcoords="offset points", ha="right", va="center")
     axes.set_yticks(range(len(runs)), runs)
-    axes.margins(x=0.1)
+    axes.margins(x=0.15)  # so that the word beside the leftmost square stays inside
     axes.set(ylim=(len(runs) - 0.4, -0.7), xlabel="test accuracy", title=title)
     axes.grid(axis="x", color="0.9")
     return figure
@@ -551,20 +529,21 @@ def reliability(runs: dict[str, Record], split: str = "test") -> Figure:
     return figure
 
 
-def corruptions(image: torch.Tensor) -> Figure:
-    """Show a uint8 image (3, H, W) as it is, and in every way and strength of `robustness.CORRUPTIONS`."""
-    columns = 1 + max(len(corruption.strengths) for corruption in CORRUPTIONS.values())
+def corruptions(image: torch.Tensor, columns: int = 8) -> Figure:
+    """Show a uint8 image (3, H, W) as it is, then in every way and strength of `robustness.CORRUPTIONS`."""
+    shown = {"unchanged\n": image}
+    for name, corruption in CORRUPTIONS.items():
+        for strength in corruption.strengths:
+            shown[f"{name}\n{strength:g}"] = corruption.change(image[None], strength)[0]
+    rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(
-        len(CORRUPTIONS), columns, figsize=(1.2 * columns, 1.35 * len(CORRUPTIONS)), layout="constrained"
+        rows, columns, figsize=(1.2 * columns, 1.75 * rows), squeeze=False, layout="constrained"
     )
-    for row, (name, corruption) in zip(axes, CORRUPTIONS.items(), strict=True):
-        versions = {"none": image}
-        versions |= {f"{strength:g}": corruption.change(image[None], strength)[0] for strength in corruption.strengths}
-        for panel in row:
-            panel.axis("off")
-        for panel, (strength, version) in zip(row, versions.items(), strict=False):
-            panel.imshow(version.permute(1, 2, 0).numpy())
-            panel.set_title(name if strength == "none" else strength, fontsize=9)
+    for panel in axes.flat:
+        panel.axis("off")
+    for panel, (title, version) in zip(axes.flat, shown.items(), strict=False):
+        panel.imshow(version.permute(1, 2, 0).numpy())
+        panel.set_title(title, fontsize=11)
     return figure
 
 
@@ -578,36 +557,43 @@ def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: 
     unchanged : dict of str to dict
         For each detector what `evaluation.score` returns for images as they are.
     """
-    figure, axes = plt.subplots(2, len(CORRUPTIONS), figsize=(12, 5.4), sharey="row", layout="constrained")
-    palette = sns.color_palette("colorblind")
+    figure, axes = plt.subplots(2, len(CORRUPTIONS), figsize=(12, 5.6), sharey="row", layout="constrained")
     for row, (metric, label) in zip(axes, (("accuracy", "accuracy at ½"), ("auroc", "AUROC")), strict=True):
         for panel, (name, corruption) in zip(row, CORRUPTIONS.items(), strict=True):
-            for (detector, curves), marker, colour in zip(scores.items(), cycle(_SERIES), cycle(palette), strict=False):
+            looks = zip(scores.items(), cycle(_SERIES), cycle(_DETECTORS), strict=False)
+            for (detector, curves), marker, colour in looks:
                 values = [unchanged[detector][metric], *curves[name][metric]]
                 panel.plot(values, marker=marker, markersize=5, color=colour, label=detector)
             panel.axhline(0.5, color="0.6", linestyle=":")
             panel.set_xticks(range(1 + len(corruption.strengths)), ["none", *(f"{s:g}" for s in corruption.strengths)])
             panel.grid(axis="y", color="0.9")
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(label, fontsize=12)
     for above, below, (name, corruption) in zip(*axes, CORRUPTIONS.items(), strict=True):
-        above.set_title(name)
-        below.set_xlabel(corruption.unit, fontsize=8)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+        above.set_title(name, fontsize=12)
+        below.set_xlabel(corruption.unit.replace(", ", ",\n"), fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=11)
     return figure
 
 
 def mistakes(images: ImageSet, probabilities: np.ndarray, count: int = 8) -> Figure:
-    """Show the images on which P(FAKE) (N,) is furthest from the truth: REAL in the upper row, FAKE in the lower."""
-    figure, axes = plt.subplots(2, count, figsize=(1.15 * count, 3), layout="constrained")
-    error = np.abs(np.asarray(probabilities, float) - images.labels.numpy())
+    """Show wrong answers, those furthest from the truth first, from P(FAKE) (N,) at the threshold ½.
+
+    In the upper row REAL images that were called FAKE, in the lower one FAKE images that were called REAL. A row with
+    fewer than ``count`` of them ends sooner.
+    """
+    figure, axes = plt.subplots(2, count, figsize=(1.25 * count, 3.2), layout="constrained")
+    labels = images.labels.numpy()
+    error = np.abs(np.asarray(probabilities, float) - labels)
+    wrong = (np.asarray(probabilities) > 0.5) != (labels == 1)
     for label, row in enumerate(axes):
-        order = np.flatnonzero(images.labels.numpy() == label)
-        for panel, index in zip(row, order[np.argsort(-error[order], kind="stable")][:count], strict=False):
-            panel.imshow(images.images[index].permute(1, 2, 0).numpy())
-            panel.set_title(f"P(FAKE) {probabilities[index]:.2f}", fontsize=8)
+        order = np.flatnonzero((labels == label) & wrong)
         for panel in row:
             panel.set(xticks=[], yticks=[])
-        row[0].set_ylabel(LABELS[label], color=COLOURS[LABELS[label]])
+            panel.spines[:].set_visible(False)
+        for panel, index in zip(row, order[np.argsort(-error[order], kind="stable")], strict=False):
+            panel.imshow(images.images[index].permute(1, 2, 0).numpy())
+            panel.set_title(f"P(FAKE) {probabilities[index]:.2f}", fontsize=9)
+        row[0].set_ylabel(LABELS[label], color=COLOURS[LABELS[label]], fontsize=12)
     return figure
 
 
@@ -628,15 +614,14 @@ def agreement(right: dict[str, np.ndarray]) -> Figure:
 
 def by_class(right: dict[str, np.ndarray], classes: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Plot each detector's accuracy for every object class, from which images (N,) it gets right."""
-    figure, axes = plt.subplots(figsize=(8.5, 3.9), layout="constrained")
-    palette = sns.color_palette("colorblind")
-    for (name, correct), marker, colour in zip(right.items(), cycle(_SERIES), cycle(palette), strict=False):
+    figure, axes = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
+    for (name, correct), marker, colour in zip(right.items(), cycle(_SERIES), cycle(_DETECTORS), strict=False):
         accuracy = [correct[classes == klass].mean() for klass in range(len(class_names))]
-        axes.plot(accuracy, marker=marker, linestyle="none", color=colour, label=name)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=20)
-    axes.set(ylabel="test accuracy")
+        axes.plot(accuracy, marker=marker, markersize=7, linestyle="none", color=colour, label=name)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=20, fontsize=11)
+    axes.set_ylabel("test accuracy", fontsize=12)
     axes.grid(axis="y", color="0.9")
-    figure.legend(loc="outside upper center", fontsize=8, ncols=4)
+    figure.legend(loc="outside upper center", fontsize=10, ncols=3)
     return figure
 
 

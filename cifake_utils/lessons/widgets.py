@@ -2,14 +2,16 @@
 
 import base64
 import io
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import NullFormatter
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, roc_curve
 
 from cifake_utils import CifakeError, evaluation, needs, rotation
@@ -19,6 +21,8 @@ with needs("lessons"):
     import ipywidgets
 
 View = tuple[Figure, str]  # a picture and the sentence below it, as a render function returns them
+
+PAUSE = 0.35  # seconds after a new image in which no answer counts: the second click of a double click comes then
 
 # Where the top of an image is after so many quarter turns counter-clockwise.
 SIDES = ("top (0°)", "left (90°)", "bottom (180°)", "right (270°)")
@@ -89,6 +93,11 @@ class QuizState:
         """Number of right answers so far."""
         return int((self.images.labels[: len(self.answers)].numpy() == np.array(self.answers)).sum())
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which images of a finished quiz were answered wrongly: bool (N,)."""
+        return self.images.labels.numpy() != np.array(self.answers)
+
     def message(self) -> str:
         """Return the text below the picture of the quiz."""
         if self.finished:
@@ -140,41 +149,67 @@ def draw_quiz(images: ImageSet, count: int, seed: int) -> QuizState:
 
 
 def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
-    """Return a new quiz with ``count`` images drawn at random, each turned by a random one of `rotation.ANGLES`."""
+    """Return a new quiz with ``count`` images drawn at random, each turned by a random one of `rotation.ANGLES`.
+
+    They are drawn from those images whose turn can be told best by the light: the upper half is brighter than the lower
+    one, and by most, compared with the left and the right half. Of many images, the best twentieth takes part.
+    """
     rng = np.random.default_rng(seed)
-    chosen = images.subset(rng.choice(len(images), count, replace=False))
+    able = light_from_above(images.images).argsort(descending=True, stable=True)[: max(4 * count, len(images) // 20)]
+    chosen = images.subset(rng.choice(able.numpy(), count, replace=False))
     turns = torch.from_numpy(rng.integers(len(SIDES), size=count))
     return QuizState(replace(chosen, images=rotation.rotate(chosen.images, turns), labels=turns), SIDES)
+
+
+def light_from_above(images: torch.Tensor) -> torch.Tensor:
+    """Return by how much images are brighter above than below, minus the difference of left and right.
+
+    uint8 (N, 3, H, H) to float32 (N,), in grey levels. Large where the light comes from above, and not from a side.
+    """
+    grey = images.float().mean(1)
+    half = grey.shape[-1] // 2
+    down = grey[:, :half].mean((1, 2)) - grey[:, half:].mean((1, 2))
+    across = grey[:, :, :half].mean((1, 2)) - grey[:, :, half:].mean((1, 2))
+    return down - across.abs()
 
 
 def render_quiz(state: QuizState) -> Figure:
     """Return the picture of a quiz: the current image, or at the end every image with its correct answer.
 
-    At the end, images that were answered wrongly come first, each in a thick frame.
+    At the end, images that were answered wrongly come first, each in a thick frame and with the reader's answer.
     """
-    pixels = state.images.images.permute(0, 2, 3, 1).numpy()
     if not state.finished:
         figure = Figure((3, 3), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(pixels[len(state.answers)], interpolation="nearest")
+        axes.imshow(state.images.images[len(state.answers)].permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.axis("off")
         return figure
-    columns = 5
-    rows = -(-len(pixels) // columns)
-    figure = Figure((1.6 * columns, 1.9 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    wrong = state.images.labels.numpy() != np.array(state.answers)
+    places = np.argsort(~state.wrong, kind="stable")
+    figure = Figure((1.75 * COLUMNS, 2.1 * -(-len(places) // COLUMNS)), layout="constrained")
+    _review(figure, state, places)
+    return figure
+
+
+COLUMNS = 5  # of the pictures at the end of a quiz
+
+
+def _review(figure: FigureBase, state: QuizState, places: np.ndarray) -> None:
+    """Show the images at these places of a finished quiz, with the correct answer and, where it was wrong, the given.
+
+    The figure has room for rows of five images.
+    """
+    panels = figure.subplots(-(-len(places) // COLUMNS), COLUMNS, squeeze=False).flat
     for panel in panels:
         panel.set(xticks=[], yticks=[])
         panel.axis("off")
-    for panel, place in zip(figure.axes, np.argsort(~wrong, kind="stable"), strict=False):
-        panel.imshow(pixels[place], interpolation="nearest")
-        panel.set_title(f"{state.choices[state.images.labels[place]]} {'✗' if wrong[place] else '✓'}", fontsize=11)
-        if wrong[place]:
+    for panel, place in zip(figure.axes, places, strict=False):
+        panel.imshow(state.images.images[place].permute(1, 2, 0).numpy(), interpolation="nearest")
+        right, given = (state.choices[index] for index in (state.images.labels[place], state.answers[place]))
+        panel.set_title(f"{right} ✗\nyou: {given}" if state.wrong[place] else f"{right} ✓", fontsize=11)
+        if state.wrong[place]:
             panel.axis("on")
             for spine in panel.spines.values():
                 spine.set(linewidth=5, edgecolor="#CC79A7")  # seen on dark and on light images
-    return figure
 
 
 def real_or_rendered(images: ImageSet, count: int = 10, seed: int | None = None) -> Interactive:
@@ -184,48 +219,100 @@ def real_or_rendered(images: ImageSet, count: int = 10, seed: int | None = None)
 
 
 def which_way_up(images: ImageSet, count: int = 10, seed: int = 0) -> Interactive:
-    """Return the quiz *which way is up?* over ``count`` of the images, each turned by 0°, 90°, 180° or 270°."""
+    """Return the quiz *which way is up?* over ``count`` of the images, each turned by 0°, 90°, 180° or 270°.
+
+    `draw_turns` says which of the images take part. The keys 1 to 4 in the field below the buttons answer too.
+    """
     icons = ("arrow-up", "arrow-left", "arrow-down", "arrow-right")
     buttons = {
         turn: ipywidgets.Button(description=side, icon=icon, layout={"width": "auto"})
         for turn, (side, icon) in enumerate(zip(SIDES, icons, strict=True))
     }
-    return _quiz(lambda seed: draw_turns(images, count, seed), buttons, seed)
+    return _quiz(lambda seed: draw_turns(images, count, seed), buttons, seed, keys="1234")
 
 
-def render_standing(state: QuizState, models: dict[str, float]) -> Figure:
-    """Return a reader's accuracy in a finished quiz with its 95 % interval, above the accuracies of models.
+def render_standing(state: QuizState, models: Mapping[str, float | np.ndarray]) -> Figure:
+    """Return a reader's accuracy in a finished quiz with its 95 % interval, above those of models.
 
     Parameters
     ----------
     state : QuizState
         Finished.
-    models : dict of str to float
-        Accuracies, 0 to 1.
+    models : dict of str to float or np.ndarray
+        P(FAKE) of the quiz's images, in their order, (N,): the model answers the same images, and its accuracy has an
+        interval too. Or an accuracy, 0 to 1, that was measured on more images of the same data set.
     """
-    accuracy = state.score / len(state.images)
-    low, high = evaluation.accuracy_interval(accuracy, len(state.images))
-    figure = Figure((7, 0.4 * len(models) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    axes.errorbar([accuracy], [0], xerr=[[accuracy - low], [high - accuracy]], fmt="o", color="black", capsize=5)
-    axes.plot(list(models.values()), range(1, len(models) + 1), "D", color="0.4")
-    axes.axvline(0.5, color="0.6", linestyle=":")
-    axes.set_yticks(range(len(models) + 1), ["you", *models])
-    axes.set(xlim=(0.2, 1.02), ylim=(len(models) + 0.6, -0.6), xlabel="accuracy (dotted: guessing)")
+    figure = Figure((7.4, 0.4 * len(models) + 1.5), layout="constrained")
+    _standing(figure, state, models)
     return figure
 
 
-def against_the_models(images: ImageSet, models: dict[str, float], count: int = 20, seed: int = 0) -> Interactive:
-    """Return the quiz *real or rendered?*, at whose end the reader is placed on one axis with models."""
+def _standing(figure: FigureBase, state: QuizState, models: Mapping[str, float | np.ndarray]) -> None:
+    axes = figure.subplots()
+    count, labels = len(state.images), state.images.labels.numpy()
+    axes.axvline(0.5, color="0.6", linestyle=":")
+    rows = {"you": (state.score / count, "o", "black")}
+    for name, answers in models.items():
+        same = isinstance(answers, np.ndarray)
+        accuracy = float(((answers > 0.5) == (labels == FAKE)).mean()) if same else answers
+        rows[name] = (accuracy, "s" if same else "D", "#0173B2")
+    for row, (name, (accuracy, marker, colour)) in enumerate(rows.items()):
+        same = name == "you" or isinstance(models[name], np.ndarray)
+        low, high = evaluation.accuracy_interval(accuracy, count) if same else (accuracy, accuracy)
+        bars = [[accuracy - low], [high - accuracy]]
+        axes.errorbar([accuracy], [row], xerr=bars, fmt=marker, color=colour, capsize=5 if same else 0)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=11)
+    axes.set_xlabel(f"accuracy on these {count} images, 95 % interval (dotted: guessing)", fontsize=11)
+    if any(not isinstance(answers, np.ndarray) for answers in models.values()):
+        axes.set_xlabel(f"accuracy: you on {count} images, models on more (dotted: guessing)", fontsize=11)
+    axes.set(xlim=(0.0, 1.03), ylim=(len(rows) - 0.4, -0.6))
+
+
+def render_result(state: QuizState, models: Mapping[str, float | np.ndarray]) -> Figure:
+    """Return what `render_standing` shows, and below it the images that the reader got wrong, with both answers."""
+    places = np.flatnonzero(state.wrong)
+    if not len(places):
+        return render_standing(state, models)
+    heights = (0.4 * len(models) + 1.5, 2.1 * -(-len(places) // COLUMNS))
+    figure = Figure((1.75 * COLUMNS, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=heights)
+    _standing(above, state, models)
+    _review(below, state, places)
+    return figure
+
+
+def against_the_models(
+    images: ImageSet, models: Mapping[str, float | np.ndarray], count: int = 20, seed: int = 0
+) -> Interactive:
+    """Return the quiz *real or rendered?*, at whose end the reader is placed on one axis with models.
+
+    Parameters
+    ----------
+    images : ImageSet
+    models : dict of str to float or np.ndarray
+        P(FAKE) (N,) of ``images``, in their order: then the model answers the same images as the reader. Or an
+        accuracy, which must have been measured on images of the same data set.
+    count, seed : int
+        Number of images, and which ones.
+    """
+    row_of = {name: row for row, name in enumerate(images.names)}
 
     def render(state: QuizState) -> Figure:
-        return render_standing(state, models) if state.finished else render_quiz(state)
+        if not state.finished:
+            return render_quiz(state)
+        rows = [row_of[name] for name in state.images.names]
+        asked = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in models.items()}
+        return render_result(state, asked)
 
     return _quiz(lambda seed: draw_quiz(images, count, seed), _labels(), seed, render)
 
 
 def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: float, miss: float) -> View:
     """Show a detector's confusion matrix and its point on the ROC curve, and state the cost of its errors.
+
+    The axis of the false alarms is logarithmic, and that of the hits begins where the two points need it, so that the
+    corner of a good detector is large enough. The point of the threshold 1 / (1 + miss) is marked too: if the
+    probabilities are calibrated, it has the lowest expected cost.
 
     Parameters
     ----------
@@ -236,23 +323,45 @@ def render_threshold(probabilities: np.ndarray, labels: np.ndarray, threshold: f
     miss : float
         Cost of a FAKE image that is called REAL. A REAL image that is called FAKE costs 1.
     """
-    decided = (probabilities > threshold).astype(int)
-    matrix = confusion_matrix(labels, decided)
-    false_alarms, hits, _ = roc_curve(labels, probabilities)
-    figure = Figure((7.5, 3.4))
-    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.09, "right": 0.98, "bottom": 0.15, "wspace": 0.3})
+    probabilities = np.asarray(probabilities, float)
+    best = 1 / (1 + miss)
+    matrix, alarm, hit, cost = _decided(probabilities, labels, threshold, miss)
+    _, best_alarm, best_hit, best_cost = _decided(probabilities, labels, best, miss)
+    false_alarms, hits, _ = roc_curve(labels, probabilities, drop_intermediate=False)
+    figure = Figure((8.6, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     ConfusionMatrixDisplay(matrix, display_labels=LABELS).plot(
-        ax=left, cmap="Greys", colorbar=False, values_format=",d"
+        ax=left, cmap="Greys", colorbar=False, values_format=",d", text_kw={"fontsize": 13}
     )
-    right.plot(false_alarms, hits, color="0.5")
-    alarm, hit = matrix[REAL, FAKE] / matrix[REAL].sum(), matrix[FAKE, FAKE] / matrix[FAKE].sum()
-    right.plot(alarm, hit, "o", color="black", markersize=9)
-    right.set(xlabel="REAL images called FAKE", ylabel="FAKE images found", xlim=(-0.02, 1), ylim=(0, 1.02))
-    cost = (matrix[REAL, FAKE] + miss * matrix[FAKE, REAL]) / len(labels)
+    left.set_xlabel("called", fontsize=12)
+    left.set_ylabel("is", fontsize=12)
+    lowest = 1 / (2 * matrix[REAL].sum())  # no false alarm at all has no place on a logarithmic axis
+    right.plot(np.maximum(false_alarms, lowest), hits, color="0.5", label="all thresholds")
+    right.plot(
+        max(best_alarm, lowest), best_hit, "D", color="#DE8F05", markersize=11, label=f"1 / (1 + cost) = {best:.2f}"
+    )
+    right.plot(max(alarm, lowest), hit, "o", color="black", markersize=7, label=f"yours: {threshold:.2f}")
+    bottom = 0.75 if min(hit, best_hit) > 0.77 else 0.0
+    right.set(xscale="log", xlim=(0.8 * lowest, 1.2), ylim=(bottom, 1 + 0.02 * (1 - bottom)))
+    right.set_xlabel("REAL images called FAKE (share)", fontsize=12)
+    right.set_ylabel("FAKE images found (share)", fontsize=12)
+    right.xaxis.set_minor_formatter(NullFormatter())
+    right.grid(color="0.9")
+    right.legend(loc="lower right", fontsize=11)
     return figure, (
         f"Threshold {threshold:.2f}: {hit:.1%} of the FAKE images found, {alarm:.1%} of the REAL ones called FAKE, "
-        f"accuracy {np.trace(matrix) / len(labels):.4f}, cost {cost:.4f} an image."
+        f"accuracy {np.trace(matrix) / len(labels):.4f}, cost {cost:.4f} an image. "
+        f"The threshold 1 / (1 + cost) = {best:.2f} would cost {best_cost:.4f} an image."
     )
+
+
+def _decided(
+    probabilities: np.ndarray, labels: np.ndarray, threshold: float, miss: float
+) -> tuple[np.ndarray, float, float, float]:
+    """Return the confusion matrix at a threshold, the shares of false alarms and of hits, and the cost of an image."""
+    matrix = confusion_matrix(labels, probabilities > threshold, labels=(REAL, FAKE))
+    alarm, hit = matrix[REAL, FAKE] / matrix[REAL].sum(), matrix[FAKE, FAKE] / matrix[FAKE].sum()
+    return matrix, alarm, hit, (matrix[REAL, FAKE] + miss * matrix[FAKE, REAL]) / len(labels)
 
 
 def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Interactive:
@@ -261,18 +370,19 @@ def threshold_explorer(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Intera
     Parameters
     ----------
     runs : dict of str to pair of np.ndarray
-        P(FAKE) and labels (N,) of each detector's test images.
+        P(FAKE) and labels (N,) of each detector's images.
     """
 
     def render(detector: str, threshold: float, miss: float) -> View:
         probabilities, labels = runs[detector]
         return render_threshold(probabilities.astype(np.float32), labels, threshold, miss)
 
+    looks = {"style": {"description_width": "110px"}, "layout": {"width": "min(98%, 520px)"}}
     return live(
         render,
-        detector=ipywidgets.Dropdown(options=list(runs), description="detector"),
-        threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="threshold"),
-        miss=ipywidgets.FloatSlider(1, min=0.1, max=10, step=0.1, description="cost of a miss"),
+        detector=ipywidgets.Dropdown(options=list(runs), description="detector", **looks),
+        threshold=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="threshold", **looks),
+        miss=ipywidgets.FloatSlider(1, min=0.1, max=10, step=0.1, description="cost of a miss", **looks),
     )
 
 
@@ -288,22 +398,38 @@ def _quiz(
     buttons: dict[int, ipywidgets.Button],
     seed: int,
     render: Callable[[QuizState], Figure] = render_quiz,
+    keys: str = "",
 ) -> Interactive:
-    """Return a quiz. ``draw`` makes a new round from a seed. Each button gives the answer that is its key."""
-    state = draw(seed)
+    """Return a quiz. ``draw`` makes a new round from a seed. Each button gives the answer that is its key.
+
+    With ``keys`` there is a field too, in which the first of these characters is the first button, and so on.
+    """
+    state, shown_at = draw(seed), 0.0
     picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})  # not stretched to the cell's width
     message = ipywidgets.HTML()
     again = ipywidgets.Button(description="new images", icon="refresh")
+    field = ipywidgets.Text(placeholder=f"click here, then press {keys[:1]} to {keys[-1:]}", layout={"width": "220px"})
 
     def show() -> None:
+        nonlocal shown_at
         picture.value = png(render(state))
         message.value = state.message()
         for button in buttons.values():
             button.disabled = state.finished
+        shown_at = time.monotonic()
 
     def answer(label: int) -> None:
+        if state.finished or time.monotonic() - shown_at < PAUSE:
+            return
         state.answers.append(label)
         show()
+
+    def pressed(change: dict) -> None:
+        key = change["new"][-1:]
+        if key:
+            field.value = ""
+            if key in keys:
+                answer(list(buttons)[keys.index(key)])
 
     def restart(_button: ipywidgets.Button) -> None:
         nonlocal state, seed
@@ -313,6 +439,8 @@ def _quiz(
 
     for label, button in buttons.items():
         button.on_click(lambda _button, label=label: answer(label))
+    field.observe(pressed, "value")
     again.on_click(restart)
     show()
-    return Interactive([picture, ipywidgets.HBox([*buttons.values(), again]), message])
+    row = ipywidgets.HBox([*buttons.values(), again], layout={"flex_flow": "row wrap"})
+    return Interactive([picture, row, *([field] if keys else []), message])
