@@ -166,7 +166,7 @@ def light_from_above(images: torch.Tensor) -> torch.Tensor:
 
     uint8 (N, 3, H, H) to float32 (N,), in grey levels. Large where the light comes from above, and not from a side.
     """
-    grey = images.float().mean(1)
+    grey = torch.cat([part.float().mean(1) for part in images.split(1000)])  # as floats, all images would be large
     half = grey.shape[-1] // 2
     down = grey[:, :half].mean((1, 2)) - grey[:, half:].mean((1, 2))
     across = grey[:, :, :half].mean((1, 2)) - grey[:, :, half:].mean((1, 2))

@@ -48,6 +48,10 @@ def new_head(pretext, detector):
     return detector
 
 
+def without_return(pretext, detector):
+    detector.backbone.load_state_dict(pretext.backbone.state_dict())
+
+
 def wrong_answers() -> dict[str, list[tuple]]:
     return {
         "eight_answers": [(math.log(4),), (math.log(6),), (3,), (1 / 8,), (-math.log(8),), (1.0,), ("log 8",)],
@@ -70,6 +74,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (other_way,),
             (with_head,),
             (new_head,),
+            (without_return,),
             (lambda pretext, detector: detector,),
             (lambda pretext, detector: pretext,),
             (lambda pretext, detector: detector.backbone,),

@@ -94,11 +94,14 @@ def transferred(answer: Callable | None) -> Verdict:
     if not callable(answer):
         return checks.function(answer, [], _same)
     pretext, detector = _detector(4, 1), _detector(2, 2)
-    taught, head = copy.deepcopy(pretext.state_dict()), copy.deepcopy(detector.head.state_dict())
+    taught, new = copy.deepcopy(pretext.state_dict()), copy.deepcopy(detector.state_dict())
+    head = {name.removeprefix("head."): value for name, value in new.items() if name.startswith("head.")}
     try:
         found = answer(pretext, detector)
     except Exception as error:  # whatever the reader's code raises belongs to the verdict
         return checks.wrong(f"Your function stopped with {type(error).__name__}: {error}")
+    if found is None and not _same(detector.state_dict(), new):
+        return checks.wrong("Your function changed the new network, but returns nothing. It must return the new one.")
     if found is None:
         return checks.missing()
     if found is pretext:
