@@ -24,7 +24,13 @@ _STYLES: list[dict[str, Any]] = [
     {"color": _COLOURS[1], "linestyle": "--", "marker": "^", "linewidth": 2.2},
     {"color": _COLOURS[2], "linestyle": ":", "marker": "s", "linewidth": 2.2},
 ]
-_LEGEND: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.02), "ncols": 3, "frameon": False, "fontsize": 11}
+_LEGEND: dict[str, Any] = {
+    "loc": "lower center",
+    "bbox_to_anchor": (0.5, 1.02),
+    "ncols": 3,
+    "frameon": False,
+    "fontsize": 11,
+}
 
 
 def paths(positions: np.ndarray, labels: np.ndarray) -> Figure:
