@@ -20,7 +20,7 @@ from cifake_utils import data, embedded, evaluation, experiments, familiarity, p
 from cifake_utils.lessons import robustness
 
 FILE = Path(__file__).parent / embedded.FILE.name
-EVERY = 10  # changed images are every tenth test image
+EVERY = 20  # every so many test images are changed
 LICENCE = "MIT, as CIFAKE's images, on which alone its weights were trained"
 
 
@@ -61,28 +61,28 @@ def main():
         "colour gradients": robustness.jpeg(gradients(500), 75),
         "random pixels": robustness.jpeg(noise(500), 75),
     }
-    labels = {split: cifake.splits[split].labels.numpy() for split in ("val", "test")}
-    rounded = {split: probabilities(cifake.splits[split].images) for split in labels}
+    labels = cifake.test.labels.numpy()
+    rounded = probabilities(cifake.test.images)
     some = slice(None, None, EVERY)
     changed = robustness.battery(lambda images: {"rounded": probabilities(images)}, cifake.test.images[some])["rounded"]
-    curves = robustness.curves(changed, labels["test"][some])
-    right = (rounded["test"] > 0.5) == labels["test"]
+    curves = robustness.curves(changed, labels[some])
+    right = (rounded > 0.5) == labels
     classes = cifake.test.classes.numpy()
     facts = {
         "trained_on": f"{cifake.source}, data hash {cifake.hash}",
         "experiment": record.name,
         "licence": LICENCE,
-        "temperature": evaluation.fit_temperature(rounded["val"], labels["val"]),
+        "temperature": evaluation.fit_temperature(record.probabilities["val"], record.labels["val"]),
         "test": {
             "before_rounding": record.metrics["test"]["accuracy"],
-            "rounded": evaluation.score(rounded["test"], labels["test"]),
+            "rounded": evaluation.score(rounded, labels),
         },
         "labelled_correctly": {
-            "REAL": float(right[labels["test"] == data.REAL].mean()),
-            "FAKE": float(right[labels["test"] == data.FAKE].mean()),
+            "REAL": float(right[labels == data.REAL].mean()),
+            "FAKE": float(right[labels == data.FAKE].mean()),
             **{name: float(right[classes == number].mean()) for number, name in enumerate(cifake.class_names)},
         },
-        "changed_images": len(labels["test"][some]),
+        "changed_images": len(labels[some]),
         "changed": {
             f"{name} {strength:g}": value
             for name, corruption in robustness.CORRUPTIONS.items()
