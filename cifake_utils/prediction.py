@@ -142,7 +142,7 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
         facts = found.facts
         others = (
             f"Of {facts['gan_images']} images that another kind of generator made (a GAN), it calls "
-            f"{_percent(facts['gan_called_fake'])} FAKE."
+            f"{round(facts['gan_called_fake'] * facts['gan_images'])} FAKE."
         )
         own = f"the detector that comes with this package ({found.record.name})"
         return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, others)

@@ -147,7 +147,11 @@ def test_lesson_08_shows_every_generator_that_is_declared(tiles, monkeypatch):
 
 
 # Models with the paper's recipe as written only show what that recipe gives. The detector's answers are in its file.
-ASKED = [name for name in catalogue.EXPERIMENTS if records.references(name) and not name.endswith(("_as_written", "_embedded"))]
+ASKED = [
+    name
+    for name in catalogue.EXPERIMENTS
+    if records.references(name) and not name.endswith(("_as_written", "_embedded"))
+]
 
 
 @pytest.mark.parametrize("name", ASKED)
