@@ -16,9 +16,10 @@ from cifake_utils import models
 from cifake_utils.batches import normalise
 from cifake_utils.data import FAKE, LABELS, REAL
 
+COLOURS = {REAL: "Blue", FAKE: "Orange"}  # those of the two labels in every figure of the lessons
 FLAT = 1.0  # grey levels; where the values of a window vary less (standard deviation), its dimension says nothing
 NO_VERDICT = "There is no verdict, so nothing is marked."
-MARKED = "Marked: parts that speak for {label} (Grad-CAM of an early map of {side}×{side} pixels, so only a hint)."
+MARKED = "{colour} marks what speaks for {label}, roughly (Grad-CAM of layer1)."
 ROUGH = "Dimension: how rough the grey values of each {window}×{window} window are (2 smooth, 3 rough). Flat: white."
 
 
@@ -57,6 +58,7 @@ def picture(
     called: int | None = None,
     evidence: torch.Tensor | None = None,
     dimensions: torch.Tensor | None = None,
+    limits: str = "",
 ) -> Figure:
     """Show an image, which of its parts speak for the verdict, and how rough each part is.
 
@@ -74,6 +76,8 @@ def picture(
     dimensions : torch.Tensor, optional
         What `fractal.local_dimensions` returns: (h, w), the dimensions of the windows that fit into the image. Where
         the model does not use dimensions, leave it out.
+    limits : str, optional
+        What the picture does not show. Stands below it.
     """
     shown = [panel for panel in (evidence, dimensions) if panel is not None] if called is not None else []
     size = image.shape[-1]
@@ -86,10 +90,11 @@ def picture(
         captions.append(NO_VERDICT)
     elif evidence is not None:
         _overlay(panels[1], image, evidence, called)
-        captions.append(MARKED.format(label=LABELS[called], side=evidence.shape[-1]))
+        captions.append(MARKED.format(label=LABELS[called], colour=COLOURS[called]))
     if called is not None and dimensions is not None:
         _roughness(panels[-1], image, dimensions)
         captions.append(ROUGH.format(window=size - dimensions.shape[-1] + 1))
+    captions += [limits] if limits else []
     for panel in panels:
         panel.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])
     letters = 42 * len(panels)

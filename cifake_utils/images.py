@@ -64,6 +64,13 @@ def read(path: Path | str) -> torch.Tensor:
     return result
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Return width and height in pixels of an image file that `read_all` can read."""
+    with warnings.catch_warnings(), Image.open(path) as image:
+        warnings.simplefilter("ignore")  # as in `read_all`
+        return image.size
+
+
 def read_folder(folder: Path | str) -> tuple[torch.Tensor, list[str], list[str]]:
     """Return all images in a folder and its subfolders, except files that `filenames.is_ignored` leaves out.
 

@@ -30,13 +30,16 @@ from cifake_utils import (
 )
 from cifake_utils.data import FAKE, LABELS, REAL
 from cifake_utils.familiarity import Familiarity
+from cifake_utils.sources import SIZE
 from cifake_utils.support import filenames, progress
 from cifake_utils.support.files import replacing
 
 AT_ONCE = 32  # images that are read and scored together; with more of them the first row would take longer
+FEW = 20  # with fewer images the intervals are hardly narrower than 0 to 1
 SURE = 0.9  # a verdict needs a calibrated probability of at least so much
 UNLIKE = "no verdict: unlike the images it knows"
-EITHER = "no verdict: it could be either"
+UNSURE = "no verdict: not sure enough"
+SMALL = f"no verdict: smaller than {SIZE}×{SIZE} pixels"
 PREPARED = (
     "Every image was turned upright, laid on white where transparent, cut to the square in its middle, scaled to "
     "32×32 RGB and compressed as CIFAKE's files are (JPEG, quality 75, 4:2:0), so that all have the same size and the "
@@ -63,6 +66,8 @@ class Asked:
         Of the images that the model learned from.
     name : str
         What a report calls the model.
+    accuracy : float
+        On the test images of its data set.
     facts : str
         Sentences on what else was measured; may be empty.
     """
@@ -72,6 +77,7 @@ class Asked:
     temperature: float
     known: Familiarity
     name: str
+    accuracy: float
     facts: str = ""
 
 
@@ -85,8 +91,10 @@ class Answer:
         The image's file.
     image : torch.Tensor
         uint8 (3, 32, 32), what the model sees.
-    p, unscaled : float
-        P(FAKE) with and without the temperature.
+    size : tuple of int
+        Width and height of the picture in the file, in pixels.
+    p : float
+        P(FAKE), with the temperature.
     distance : float
         How far the image lies from those that the model knows (`Familiarity.distances`).
     like : bool
@@ -95,15 +103,20 @@ class Answer:
 
     path: Path
     image: torch.Tensor
+    size: tuple[int, int]
     p: float
-    unscaled: float
     distance: float
     like: bool
 
     @property
+    def known(self) -> bool:
+        """Whether P(FAKE) means anything: the picture is large enough, and like the images that the model knows."""
+        return self.like and min(self.size) >= SIZE
+
+    @property
     def called(self) -> int | None:
         """`REAL` or `FAKE`; None where there is no verdict."""
-        if not self.like or max(self.p, 1 - self.p) < SURE:
+        if not self.known or max(self.p, 1 - self.p) < SURE:
             return None
         return FAKE if self.p > 0.5 else REAL
 
@@ -112,12 +125,12 @@ class Answer:
         """The verdict in words."""
         if self.called is not None:
             return f"looks {LABELS[self.called]}"
-        return EITHER if self.like else UNLIKE
+        return SMALL if min(self.size) < SIZE else UNSURE if self.like else UNLIKE
 
     @property
     def chance(self) -> str:
         """The probability of FAKE in per cent, in words of at most five letters; a dash where it says nothing."""
-        if not self.like:
+        if not self.known:
             return "–"
         return "< 1 %" if self.p < 0.01 else "> 99 %" if self.p > 0.99 else _percent(self.p, 0)
 
@@ -145,12 +158,13 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
             f"{round(facts['gan_called_fake'] * facts['gan_images'])} FAKE."
         )
         own = f"the detector that comes with this package ({found.record.name})"
-        return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, others)
+        accuracy = facts["test"]["rounded"]["accuracy"]
+        return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, accuracy, others)
     model, record = experiments.trained(name, profile)
     temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
     cifake = data.load(profile)
     known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
-    return Asked(model, record, temperature, known, f"your run {record.name}")
+    return Asked(model, record, temperature, known, f"your run {record.name}", record.metrics["test"]["accuracy"])
 
 
 def predict(
@@ -203,7 +217,8 @@ def predict(
     asked, documents = ask(name, profile), []
     widths = max(len("image"), *(len(filenames.shown(path)) for path in files)), len(UNLIKE)
     if not as_json:
-        for line in (*_about(asked), "", _row("image", "verdict", "chance of FAKE", "picture", widths)):
+        header = _row("image", "pixels", "verdict", "chance of FAKE", "explained in", widths)
+        for line in (*_about(asked), _filled(SHRUNK), "", header):
             write(line)
     with progress.bar(desc="predicting", total=len(files), shown=len(files) > 1) as bar:
         for found in itertools.chain([first] if first else [], batches):
@@ -212,10 +227,11 @@ def predict(
                 picture = folder / filenames.picture(answer.path.name, taken)
                 _draw(picture, asked, answer)
                 documents.append(_document(answer, picture))
-                row = (filenames.shown(answer.path), answer.verdict, answer.chance, filenames.escaped(picture), widths)
+                pixels = "{}×{}".format(*answer.size)
+                cells = (filenames.shown(answer.path), pixels, answer.verdict, answer.chance)
                 if not as_json:
                     with bar.external_write_mode():  # hides the bar in a terminal meanwhile
-                        write(_row(*row))
+                        write(_row(*cells, filenames.escaped(picture), widths))
                 bar.update()
     if as_json:
         write(json.dumps({"model": _model_document(asked), "images": documents, "problems": problems}, indent=1))
@@ -225,16 +241,24 @@ def predict(
     return problems
 
 
+SHRUNK = (
+    f"Every picture is cut to a square and shrunk to {SIZE}×{SIZE} pixels first, and so loses most of the traces that "
+    "a detector could use. The numbers above were measured on images that have this size already. For larger pictures "
+    "they do not hold."
+)
+NO_PROOF = "It proves nothing about a picture from elsewhere."
 MEANING = (
-    f"A verdict is given where the model is at least {_percent(SURE, 0)} sure. The chance of FAKE is meant for images "
-    "like those that it learned from, of which half are FAKE.",
-    "Unlike the images it knows: the image lies farther from them than 99 of 100 of them do. What the model would "
+    "Looks FAKE: the model finds what it has learned of rendered images. Looks REAL: it does not find it. An image "
+    "that another program made often looks REAL, so this is no proof that a picture is genuine.",
+    f"Not sure enough: a verdict needs a chance of FAKE of at least {_percent(SURE, 0)}, or of at most "
+    f"{_percent(1 - SURE, 0)}. The chance is right where half of the pictures are FAKE; where fewer are, it is lower.",
+    "Unlike the images it knows: the picture lies farther from them than 99 of 100 of them do. What the model would "
     "say about it means nothing.",
 )
 
 
-def _row(image: str, verdict: str, chance: str, picture: str, widths: tuple[int, int]) -> str:
-    return f"{image:<{widths[0]}}  {verdict:<{widths[1]}}  {chance:>14}  {picture}"
+def _row(image: str, pixels: str, verdict: str, chance: str, picture: str, widths: tuple[int, int]) -> str:
+    return f"{image:<{widths[0]}}  {pixels:>11}  {verdict:<{widths[1]}}  {chance:>14}  {picture}"
 
 
 def _readable(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[Path, torch.Tensor]]:
@@ -254,9 +278,9 @@ def _answers(asked: Asked, found: dict[Path, torch.Tensor], profile: profiles.Pr
     raw = _probabilities(asked, pixels, profile)
     scaled = evaluation.with_temperature(raw, asked.temperature)
     distances = asked.known.distances(familiarity.features_of(asked.model.backbone, pixels))
-    for path, image, p, unscaled, distance in zip(found, pixels, scaled, raw, distances, strict=True):
+    for path, image, p, distance in zip(found, pixels, scaled, distances, strict=True):
         like = float(distance) <= asked.known.threshold
-        yield Answer(path, image, float(p), float(unscaled), float(distance), like)
+        yield Answer(path, image, images.size(path), float(p), float(distance), like)
 
 
 def _probabilities(asked: Asked, pixels: torch.Tensor, profile: profiles.Profile) -> np.ndarray:
@@ -268,10 +292,10 @@ def _document(answer: Answer, picture: Path) -> dict:
     """Return an answer as JSON types."""
     return {
         "image": os.fspath(answer.path),
+        "pixels": list(answer.size),
         "verdict": None if answer.called is None else LABELS[answer.called],
-        "like_the_training_images": answer.like,
-        "p_fake": round(answer.p, 6),
-        "p_fake_without_temperature": round(answer.unscaled, 6),
+        "in_words": answer.verdict,
+        "p_fake": round(answer.p, 6) if answer.known else None,
         "distance": round(answer.distance, 4),
         "picture": os.fspath(picture),
     }
@@ -282,7 +306,8 @@ def _model_document(asked: Asked) -> dict:
     return {
         "name": asked.record.name,
         "trained_on": asked.record.data,
-        "test_accuracy": asked.record.metrics["test"]["accuracy"],
+        "limits": f"{data_sets.get(asked.record.data).learned_from} {SHRUNK}",
+        "test_accuracy": asked.accuracy,
         "temperature": asked.temperature,
         "sure": SURE,
         "largest_distance_of_like_images": asked.known.threshold,
@@ -299,7 +324,8 @@ def _draw(path: Path, asked: Asked, answer: Answer) -> None:
             dimensions = fractal.local_dimensions(answer.image.float().mean(0))
     chance = "" if answer.called is None else f" (chance of FAKE: {answer.chance})"
     title = f"{filenames.shown(answer.path.name, 60)}: {answer.verdict}{chance}"
-    figure = explanation.picture(answer.image, title, answer.called, evidence, dimensions)
+    limits = f"{asked.record.name} says this, and knows {data_sets.get(asked.record.data).title} alone. {NO_PROOF}"
+    figure = explanation.picture(answer.image, title, answer.called, evidence, dimensions, limits)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
@@ -360,16 +386,27 @@ def evaluate(
         called = round(result[key] * len(pixels))
         interval = f"{_percent(result[f'{key}_low'])} to {_percent(result[f'{key}_high'])}"
         lines.append(
-            f"{label}: {called:,} of {len(pixels):,} called FAKE ({interval}); {int(unlike.sum()):,} unlike the images "
-            f"that the model knows. They are from {place}."
+            f"{label}: {called:,} of {len(pixels):,} called FAKE ({interval}). {int(unlike.sum()):,} of the "
+            f"{len(pixels):,} are unlike the images that the model knows, and are counted all the same. They are from "
+            f"{place}."
         )
     interval = f"{result['auroc_low']:.4f} to {result['auroc_high']:.4f}"
     lines.append(
         f"AUROC {result['auroc']:.4f} ({interval}): the chance that a FAKE image of these has a higher P(FAKE) than a "
         "REAL one."
     )
-    note = "An image is called FAKE where P(FAKE) is above 0.5. Intervals in brackets are 95 % intervals."
-    for line in (*_about(asked), "", *map(_filled, lines), "", note, _filled(PREPARED)):
+    if real is None and profile.data != asked.record.data:
+        lines.append(
+            f"The model has learned from {asked.record.data}, not from images like these REAL ones. Name a folder of "
+            "your own photographs with --real."
+        )
+    if min(len(real_images), len(fake_images)) < FEW:
+        lines.append(f"There are fewer than {FEW} images of a kind. These numbers say next to nothing.")
+    note = (
+        "An image is called FAKE where P(FAKE) is above 0.5, also where `predict` would give no verdict. Intervals in "
+        "brackets are 95 % intervals."
+    )
+    for line in (*_about(asked), "", *map(_filled, lines), "", _filled(note), _filled(PREPARED)):
         write(line)
     return problems
 
@@ -384,7 +421,7 @@ def _about(asked: Asked) -> list[str]:
         _filled(f"Asked: {asked.name}. {data_sets.get(record.data).learned_from}"),
         _filled(
             f"Of {len(labels):,} such images that it had not seen, it labels "
-            f"{_percent(record.metrics['test']['accuracy'])} correctly. It is sure enough for a verdict on "
+            f"{_percent(asked.accuracy)} correctly. It is sure enough for a verdict on "
             f"{_percent(sure.mean())} of them, and {_percent(right)} of these verdicts are right. {asked.facts}"
         ),
     ]

@@ -60,7 +60,7 @@ def test_predict_answers_in_a_fresh_clone_in_every_profile(profile, runs, tmp_pa
     assert main(["--profile", profile, "predict", "--json", str(tmp_path / "noise.png")]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["model"]["name"] == f"{embedded.EXPERIMENT}-seed0"
-    assert document["images"][0]["verdict"] is None and not document["images"][0]["like_the_training_images"]
+    assert document["images"][0]["verdict"] is None and "unlike" in document["images"][0]["in_words"]
 
 
 def test_evaluate_needs_no_training(runs, tmp_path, capsys):
@@ -71,5 +71,9 @@ def test_evaluate_needs_no_training(runs, tmp_path, capsys):
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
     assert main(["evaluate", "--fake", str(tmp_path / "fake"), "--real", str(tmp_path / "real")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "3 unlike the images that the model knows" in printed and "AUROC 0.5000" in printed
+    assert (
+        "3 of the 3 are unlike the images that the model knows" in printed
+        and "fewer than 20" in printed
+        and "AUROC 0.5000" in printed
+    )
     assert "of 3 called FAKE" in printed

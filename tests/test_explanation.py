@@ -48,7 +48,7 @@ def test_only_what_speaks_for_the_verdict_is_marked_in_its_colour(called, name, 
     marked = np.asarray(shown.get_array())
     assert np.argwhere(marked > 0).tolist() == [list(place)] and marked[place] == 1
     assert shown.get_cmap()(1.0)[:3] == pytest.approx(plots.COLOURS[name], abs=0.01)
-    assert f"parts that speak for {name}" in figure.get_supxlabel().replace("\n", " ")
+    assert f"marks what speaks for {name}" in figure.get_supxlabel().replace("\n", " ")
     plt.close(figure)
 
 

@@ -105,7 +105,7 @@ def brightness(monkeypatch, runs):
     )
     known = familiarity.Familiarity(torch.zeros(1), torch.ones(1), torch.zeros(0, 1), torch.zeros(0), 1.0, 0.95)
     model = types.SimpleNamespace(backbone=None, statistics={})
-    asked = prediction.Asked(model, record, 1.0, known, "a model of brightness")
+    asked = prediction.Asked(model, record, 1.0, known, "a model of brightness", 0.75)
     monkeypatch.setattr(prediction, "ask", lambda name, profile: asked)
     monkeypatch.setattr(
         experiments,
@@ -127,11 +127,13 @@ def plain(path, brightness):
 def test_a_verdict_needs_a_familiar_image_and_a_model_that_is_sure(brightness, tmp_path):
     greys = {"dark.png": 0.03, "middle.png": 0.5, "light.png": 0.94, "white.png": 1.0}
     paths = [plain(tmp_path / name, grey) for name, grey in greys.items()]
+    Image.open(paths[0]).resize((5, 4)).save(tmp_path / "small.png")
+    paths.append(tmp_path / "small.png")
     lines = []
     assert not prediction.predict(paths, write=lines.append)
     rows = [" ".join(line.split()) for line in lines if line.startswith(str(tmp_path))]
-    expected = ["looks REAL 3 %", "no verdict: it could be either 50 %", "looks FAKE 94 %"]
-    expected.append("no verdict: unlike the images it knows –")
+    expected = ["32×32 looks REAL 3 %", "32×32 no verdict: not sure enough 50 %", "32×32 looks FAKE 94 %"]
+    expected += ["32×32 no verdict: unlike the images it knows –", "5×4 no verdict: smaller than 32×32 pixels –"]
     assert [row.split(" ", 1)[1].rsplit(" ", 1)[0] for row in rows] == expected
     report = one_line(" ".join(lines))
     assert "labels 75.0 % correctly" in report and "99 of 100" in report
@@ -145,8 +147,8 @@ def test_scripts_get_one_json_document(brightness, tmp_path, capsys):
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert [image["verdict"] for image in document["images"]] == ["FAKE", None]
-    assert [image["like_the_training_images"] for image in document["images"]] == [True, False]
     assert document["images"][0]["p_fake"] == pytest.approx(0.94, abs=0.01)
+    assert document["images"][1]["p_fake"] is None and "unlike" in document["images"][1]["in_words"]
     assert Path(document["images"][0]["picture"]).is_file() and document["model"]["test_accuracy"] == 0.75
     assert "text.png" in document["problems"][0] and "text.png" in captured.err
     assert main(["predict", "--json", str(tmp_path / "text.png")]) == 1
@@ -166,7 +168,7 @@ def test_a_row_is_written_when_its_image_is_done(brightness, tmp_path, monkeypat
     lines = [line for line in happened if isinstance(line, str)]
     assert lines == together and len(problems) == 1
     order = "".join("line " if isinstance(what, str) else "read " for what in happened).split()
-    header, end = ["line"] * 4, ["line"] * 3
+    header, end = ["line"] * 5, ["line"] * 4
     read = ["read"] * 2
     assert order == [*read, *header, "line", "line", *read, "line", *read, "line", "line", *end]
 
