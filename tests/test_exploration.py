@@ -172,7 +172,8 @@ def test_quiz_counts_answers_and_shows_mistakes_first(cifake):
     counts = {label: f"{int(label == truth[1])} of 2 {name}" for label, name in enumerate(data.LABELS)}
     assert state.message().endswith(f"Wrong: {counts[0]}, {counts[1]}.")
     titles = [axes.get_title() for axes in widgets.render_quiz(state).axes if axes.get_title()]
-    assert titles == [f"{data.LABELS[truth[1]]} ✗", *(f"{data.LABELS[truth[place]]} ✓" for place in (0, 2, 3))]
+    wrong = f"{data.LABELS[truth[1]]} ✗\nyou: {data.LABELS[1 - truth[1]]}"
+    assert titles == [wrong, *(f"{data.LABELS[truth[place]]} ✓" for place in (0, 2, 3))]
 
 
 def test_quiz_has_one_image_of_each_class_and_half_of_each_label(cifake):
@@ -196,7 +197,8 @@ def test_quiz_is_another_one_in_every_call(cifake):
     assert first == second
 
 
-def test_quiz_widget_answers_to_its_buttons(cifake):
+def test_quiz_widget_answers_to_its_buttons(cifake, monkeypatch):
+    monkeypatch.setattr(widgets, "PAUSE", 0)
     box = widgets.real_or_rendered(cifake.test, count=2)
     picture, buttons, message = box.children
     photograph, rendered, again = buttons.children
