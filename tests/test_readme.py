@@ -3,9 +3,10 @@
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from cifake_utils import embedded, profiles
+from cifake_utils import embedded, evaluation, prediction, profiles
 from cifake_utils.lessons import results
 
 README = profiles.PROJECT / "README.md"
@@ -37,6 +38,11 @@ def test_the_card_of_the_detector_says_what_was_measured():
     page, facts = (profiles.PROJECT / "docs" / "detector.md").read_text(encoding="utf-8"), embedded.load().facts
     said = [facts["test"]["before_rounding"], facts["test"]["rounded"]["f1_fake"], facts["test"]["rounded"]["auroc"]]
     assert all(f"{value:.4f}" in page for value in [*said, facts["test"]["rounded"]["ece"]])
+    record = embedded.load().record
+    p = evaluation.with_temperature(record.probabilities["test"], facts["temperature"])
+    sure = np.maximum(p, 1 - p) >= prediction.SURE
+    right = (p > 0.5) == record.labels["test"]
+    assert f"{sure.mean():.1%} of the test images, and {right[sure].mean():.1%}".replace("%", " %") in page
     assert f"{facts['gan_called_fake']:.1%}".replace("%", " %") in page
     assert all(f"| {name} | {share:.1%} |".replace("%", " %") in page for name, share in facts["unlike"].items())
 
