@@ -150,7 +150,7 @@ def measure(trial: Trial) -> dict:
     curves: dict[str, list[float]] = {"train_loss": [], "val_loss": [], "val_accuracy": [], "cpu_seconds": []}
     for epoch in range(epochs):
         start = time.process_time()
-        network.backbone.conv1.stride = (2, 2) if epoch < trial.coarse else (1, 1)
+        network.backbone.set_stem_stride(2 if epoch < trial.coarse else 1)
         network.train()
         total = torch.zeros(())
         for inputs, labels, others, share in epoch_of(train, trial, epoch):

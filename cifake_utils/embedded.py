@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -74,13 +75,7 @@ def load(path: Path = FILE) -> Embedded:
     with torch.device("meta"):  # drawing random values would take half a second
         model = catalogue.get(EXPERIMENT).build(weights.NONE)
     model.load_state_dict(weights.dequantise(tensors), assign=True)
-    familiarity = Familiarity(
-        density["mean"],
-        density["scale"],
-        density["components"].float(),
-        density["variances"],
-        float(density["noise"]),
-        float(density["threshold"]),
-    )
+    fields: dict[str, Any] = {name: value.float() if value.ndim else float(value) for name, value in density.items()}
+    familiarity = Familiarity(**fields)
     model = model.to(memory_format=torch.channels_last).eval()
     return Embedded(model, records.reference(EXPERIMENT), familiarity, facts)

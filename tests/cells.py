@@ -2,9 +2,12 @@
 
 import ast
 import contextlib
+import dataclasses
 import io
 
 import matplotlib.pyplot as plt
+
+from cifake_utils import evaluation
 
 
 def run(source: str, names: dict) -> str:
@@ -16,6 +19,13 @@ def run(source: str, names: dict) -> str:
         value = eval(compile(last, "cell", "eval"), names) if last else None
     plt.close("all")
     return output.getvalue() + ("" if value is None else repr(value))
+
+
+def scored_anew(record, **changes):
+    """Return a record whose scores are computed from its P(FAKE) alone, with other changes."""
+    splits = record.probabilities
+    scores = {split: evaluation.score(splits[split], record.labels[split]) for split in splits}
+    return dataclasses.replace(record, metrics=scores, **changes)
 
 
 def stored(cell) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifake_utils import catalogue, embedded, experiments, familiarity, models, profiles, weights
+from cifake_utils import batches, catalogue, embedded, experiments, familiarity, models, profiles, weights
 from cifake_utils.__main__ import main
 
 
@@ -43,13 +43,15 @@ def test_what_was_measured_keeps_what_the_project_promises():
     assert facts["unlike"]["CIFAKE's test images"] == pytest.approx(familiarity.FALSE_ALARMS, abs=0.005)
 
 
-def test_the_shipped_detector_is_that_of_its_record():
-    """On images of the sample it answers alike in one process and in batches, and by its own forward pass."""
+def test_the_shipped_detector_averages_over_mirror_images_as_its_record_says():
     found = embedded.load()
     images = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     accelerator = profiles.PROFILES["sample"].accelerator()
     p = experiments.predict_images({"it": (found.model, found.record)}, images, accelerator)["it"]
     assert p.shape == (4,) and np.isfinite(p).all() and found.record.hyperparameters["mirror_average"]
+    with torch.no_grad():
+        sides = [found.model(batches.normalise(side)).softmax(1)[:, 1] for side in (images, images.flip(3))]
+    assert p == pytest.approx(torch.stack(sides).mean(0).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES)

@@ -1,13 +1,12 @@
 """The numbers of lesson 05: computed again from the P(FAKE) of every image, and those in its text from its cells."""
 
-import dataclasses
 import re
 from collections import Counter, defaultdict
 
 import matplotlib.pyplot as plt
 import nbformat
 
-from cifake_utils import evaluation, records
+from cifake_utils import records
 from cifake_utils.lessons import comparison, exercises, series
 from tests import cells
 
@@ -29,13 +28,7 @@ SETTINGS = {"0.02", "0.05", "0.0001"}
 def test_every_reference_number_follows_from_the_probabilities(monkeypatch, runs):
     read = records.read
 
-    def without_stored_scores(path):
-        record = read(path)
-        splits = record.probabilities
-        scores = {split: evaluation.score(splits[split], record.labels[split]) for split in splits}
-        return dataclasses.replace(record, metrics=scores, curves={})
-
-    monkeypatch.setattr(records, "read", without_stored_scores)
+    monkeypatch.setattr(records, "read", lambda path: cells.scored_anew(read(path), curves={}))
     monkeypatch.setattr(plt, "show", lambda: None)
     code, names = {cell.id: cell for cell in LESSON.cells if cell.cell_type == "code"}, {}
     cells.run(code["a63aae46"].source, names)
