@@ -100,7 +100,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     elif experiment.start == "rotation":
         settings["epochs"] = profile.epochs_full
     else:
-        settings["epochs"] = profile.epochs_full + profile.epochs_pretext
+        settings["epochs"] = round((profile.epochs_full + profile.epochs_pretext) * (preset.epochs_share or 1))
     if experiment.start == "rotation":
         settings["pretext"] = {"preset": experiment.pretext.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:

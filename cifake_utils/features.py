@@ -20,7 +20,7 @@ from torch import nn
 from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
-from cifake_utils.models import BACKBONE_VERSION, RESNET50, STATISTICS, Backbone, Maps, by_name, taps
+from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, by_name, taps
 from cifake_utils.support import progress, verified
 from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.support.fingerprint import recipe_hash, state_hash
@@ -43,8 +43,7 @@ def cache_folder(backbone: Backbone, cifake: Cifake, accelerator: Accelerator) -
         "normalisation": [MEAN, STD],
         "precision": accelerator.mixed_precision,
     }
-    if backbone.layout.stem_stride != RESNET50.stem_stride:  # the weights have the same shapes, the maps have not
-        recipe["stem_stride"] = backbone.layout.stem_stride
+    recipe |= backbone.layout.sizes  # the weights have the same shapes, the maps have not
     return profiles.runs_folder() / "cache" / f"features-{recipe_hash(recipe)}"
 
 

@@ -72,11 +72,17 @@ class Layout:
     stem_stride : int
         By how many pixels the stem's filters move. With 1 in place of the usual 2, all maps are twice as wide, and
         computing them takes four times as long. The weights have the same shapes.
+    stem_pool : bool
+        Whether the stem's maps are halved by max pooling. Without it, all later maps are twice as wide.
+    enlarge : int
+        Images are enlarged to this many times their width and height (bilinear) before the stem sees them.
     """
 
     block: type[Bottleneck | BasicBlock] = Bottleneck
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     stem_stride: int = 2
+    stem_pool: bool = True
+    enlarge: int = 1
 
     @property
     def channels(self) -> dict[str, int]:
@@ -85,8 +91,13 @@ class Layout:
 
     def recipe(self) -> list:
         """Return what distinguishes it from other layouts, as JSON types."""
-        steps = [] if self.stem_stride == 2 else [{"stem_stride": self.stem_stride}]
-        return [self.block.__name__, list(self.blocks), *steps]
+        return [self.block.__name__, list(self.blocks), *([self.sizes] if self.sizes else [])]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What changes the size of the maps, and not the shapes of the weights: the settings other than ResNet50's."""
+        usual = {"stem_stride": 2, "stem_pool": True, "enlarge": 1}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
 
     @property
     def fits_resnet50(self) -> bool:
@@ -103,25 +114,33 @@ class Backbone(ResNet):
     ``forward`` takes normalised images (N, 3, H, W) and returns maps by name: ``stem`` (N, 64, H/2, W/2), and
     ``layer1`` … ``layer4`` (N, C, H/4, W/4) … (N, C, H/32, W/32). The attribute ``channels`` gives C by name; in
     ResNet50 the layers have 256 to 2048 channels. For images of 32×32 pixels the maps are 16, 8, 4, 2 and 1 pixels
-    wide; with `Layout.stem_stride` 1, twice as wide. Stages after the one named ``last`` are neither computed nor
-    returned.
+    wide. `Layout` can make them wider. Stages after the one named ``last`` are neither computed nor returned.
     """
 
     def __init__(self, layout: Layout = RESNET50) -> None:
         super().__init__(layout.block, list(layout.blocks))
         self.layout, self.channels = layout, layout.channels
-        self.set_stem_stride(layout.stem_stride)
+        if not layout.stem_pool:
+            self.maxpool = nn.Identity()
+        self.set_coarse(False)
         self.fc = nn.Identity()
         for module in (*self.layer3.modules(), *self.layer4.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.Conv2d:  # torchvision has no argument for the class; initial values stay the same
                     setattr(module, name, SmallMapConv2d.like(child))
 
-    def set_stem_stride(self, stride: int) -> None:
-        """Let the stem's filters move by this many pixels. `training.Options.coarse_share` changes it for a while."""
+    def set_coarse(self, coarse: bool) -> None:
+        """Halve the width of all maps, or give them back the layout's. `training.Options.coarse_share` calls it."""
+        stride, self.enlarge = self.layout.stem_stride, self.layout.enlarge
+        if coarse and self.enlarge > 1:
+            self.enlarge //= 2
+        elif coarse:
+            stride *= 2
         self.conv1.stride = (stride, stride)
 
     def forward(self, images: torch.Tensor, last: str = "layer4") -> Maps:
+        if self.enlarge > 1:
+            images = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
         maps = {"stem": self.relu(self.bn1(self.conv1(images)))}
         x = self.maxpool(maps["stem"])
         for name in list(self.channels)[1:]:
@@ -453,7 +472,7 @@ class Architecture:
     head : callable
         Takes the number of features D and returns a module, (N, D) to (N, C).
     layout : Layout
-        Layout of the backbone. Pre-trained weights fit only that of ResNet50, with any `Layout.stem_stride`.
+        Layout of the backbone. Pre-trained weights fit only that of ResNet50, with any size of its maps.
     """
 
     start: str = "pretrained"

@@ -57,9 +57,14 @@ class Options:
         Training stops after this many epochs without a better validation loss, and the weights of the epoch with the
         lowest one are kept. With None it goes on to the last epoch, whose weights are kept.
     coarse_share : float
-        For this share of the epochs, rounded down, the stem of a `models.Detector` takes steps of 2 pixels, whatever
-        its layout says. So a network whose layout says 1 learns on small maps first, which takes a quarter of the time
-        (progressive resizing).
+        For this share of the epochs, rounded down, the maps of a `models.Detector` are half as wide as its layout says,
+        which takes a quarter of the time (progressive resizing).
+    smoothing : float
+        Label smoothing of plain cross-entropy: this share of each label is spread evenly over the classes.
+    mixup : float
+        Images of a batch are mixed in pairs, and so is their loss, with a share from a Beta distribution whose two
+        parameters are both this number (Zhang et al., *mixup: Beyond Empirical Risk Minimization*, ICLR 2018). With 0
+        they are not.
 
     Raises
     ------
@@ -73,6 +78,8 @@ class Options:
     max_norm: float | None = None
     patience: int | None = 5
     coarse_share: float = 0.0
+    smoothing: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -86,8 +93,9 @@ class Options:
     def recipe(self) -> dict:
         """Return everything here that the result of a training depends on, as JSON types."""
         made_from = asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
-        if not self.coarse_share:  # the first recipes were written when there was no such option
-            del made_from["coarse_share"]
+        for later in ("coarse_share", "smoothing", "mixup"):  # the first recipes were written without these options
+            if not made_from[later]:
+                del made_from[later]
         return made_from
 
 
@@ -192,8 +200,7 @@ def fit(
             torch.manual_seed(epoch_seed(seed, epoch))
             if options.coarse_share:
                 backbone: Any = module.backbone  # of a `models.Detector`
-                coarse = epoch < int(options.coarse_share * epochs)
-                backbone.set_stem_stride(2 if coarse else backbone.layout.stem_stride)
+                backbone.set_coarse(epoch < int(options.coarse_share * epochs))
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
@@ -241,8 +248,9 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
     history.learning_rate.append(float(run.rates.get_last_lr()[0]))
     run.model.train()
     steps = _Steps(len(train))
-    for size, (inputs, labels) in zip(train.sizes(), train.shuffled(run.seed, epoch), strict=True):
-        total, terms = _loss(run.loss, run.model, inputs, labels)
+    shares = _shares(run, epoch)
+    for size, share, (inputs, labels) in zip(train.sizes(), shares, train.shuffled(run.seed, epoch), strict=True):
+        total, terms = _loss(run, inputs, labels, share)
         run.optimizer.zero_grad()
         # The step takes the plain mean over the processes, so each loss is weighted by its share of the images.
         scaler.scale(total * (len(labels) * train.processes / size)).backward()
@@ -341,11 +349,25 @@ def _require_shares(train: ImageBatches, loss: Loss) -> None:
         )
 
 
-def _loss(loss: Loss, model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict]:
+def _shares(run: "_Run", epoch: int) -> list[float]:
+    """Return for each batch of an epoch the share with which its images are mixed with others."""
+    count, parameter = len(run.train), run.options.mixup
+    if not parameter:
+        return [1.0] * count
+    return np.random.default_rng(epoch_seed(run.seed, epoch)).beta(parameter, parameter, count).tolist()
+
+
+def _loss(run: "_Run", inputs: torch.Tensor, labels: torch.Tensor, share: float) -> tuple[torch.Tensor, dict]:
+    """Return the loss of a batch, and its named terms. With a ``share`` below 1, every image is mixed with another."""
+    loss, smoothing = run.loss, run.options.smoothing
     if isinstance(loss, nn.Module):
-        logits, features = model(inputs, with_features=True)
+        logits, features = run.model(inputs, with_features=True)
         return loss(logits, labels, features)
-    return loss(model(inputs), labels), {}
+    named = {"label_smoothing": smoothing} if smoothing else {}
+    if share == 1:
+        return loss(run.model(inputs), labels, **named), {}
+    logits = run.model(share * inputs + (1 - share) * inputs.flip(0))
+    return share * loss(logits, labels, **named) + (1 - share) * loss(logits, labels.flip(0), **named), {}
 
 
 @dataclass

@@ -82,6 +82,29 @@ def test_a_stem_with_single_steps_doubles_every_map_with_the_same_weights():
     assert [layout.fits_resnet50 for layout in layouts] == [True, True, False]
 
 
+def test_a_layout_without_pooling_and_one_that_enlarges_widen_the_maps_further():
+    widths = {}
+    for name, layout in {
+        "no pooling": models.Layout(stem_stride=1, stem_pool=False),
+        "enlarged": models.Layout(enlarge=4),
+    }.items():
+        backbone = models.Backbone(layout).eval()
+        backbone.load_state_dict(torchvision.models.resnet50().state_dict(), strict=False)
+        assert layout.fits_resnet50
+        for coarse in (False, True, False):
+            backbone.set_coarse(coarse)
+            maps = backbone(torch.randn(2, 3, 32, 32))
+            widths.setdefault((name, coarse), [values.shape[3] for values in maps.values()])
+    assert widths == {
+        ("no pooling", False): [32, 32, 16, 8, 4],
+        ("no pooling", True): [16, 16, 8, 4, 2],
+        ("enlarged", False): [64, 32, 16, 8, 4],
+        ("enlarged", True): [32, 16, 8, 4, 2],
+    }
+    recipes = [models.Layout(**sizes).recipe() for sizes in ({}, {"stem_stride": 1}, {"enlarge": 4})]
+    assert recipes == [["Bottleneck", [3, 4, 6, 3], *more] for more in ([], [{"stem_stride": 1}], [{"enlarge": 4}])]
+
+
 def test_a_deeper_backbone_knows_its_channels():
     with torch.device("meta"):
         backbone = models.Backbone(models.Layout(blocks=(3, 4, 23, 3)))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch import nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifake_utils import CifakeError, batches, losses, models, profiles, training
+from cifake_utils import CifakeError, batches, losses, profiles, training
 from cifake_utils.support import checkpoints, verified
 from tests.processes import context, die, was_killed
 from tests.small import Projected
@@ -207,26 +208,52 @@ class Half(Small):
 
 
 class Stepping(Small):
-    """Notes the stride of its stem in every epoch."""
+    """Notes in every epoch whether its maps are coarse."""
 
     def __init__(self):
         super().__init__()
-        self.backbone, self.strides = types.SimpleNamespace(), []
-        self.backbone.layout, self.backbone.set_stem_stride = models.Layout(stem_stride=1), self.strides.append
+        self.backbone, self.coarse = types.SimpleNamespace(), []
+        self.backbone.set_coarse = self.coarse.append
 
 
-@pytest.mark.parametrize(("share", "strides"), [(0.0, []), (0.6, [2, 2, 1, 1]), (0.2, [1] * 4)])
-def test_the_first_epochs_are_coarse(share, strides):
+@pytest.mark.parametrize(("share", "coarse"), [(0.0, []), (0.6, [True, True, False, False]), (0.2, [False] * 4)])
+def test_the_first_epochs_are_coarse(share, coarse):
     module, options = Stepping(), training.Options(coarse_share=share)
     data = (few_images(16, 0), few_images(16, 1))
     training.fit(module, *data, epochs=4, accelerator=SAMPLE.accelerator(), options=options)
-    assert module.strides == strides
+    assert module.coarse == coarse
     assert ("coarse_share" in options.recipe()) == bool(share)  # so that older recipes stay as they were
 
 
 def test_the_last_epoch_is_never_coarse():
     with pytest.raises(CifakeError, match=r"share of coarse epochs is 1.0\. Expected at least 0 and less than 1"):
         training.Options(coarse_share=1.0)
+
+
+def test_smoothing_and_mixup_change_the_training_loss_as_their_formulas_say():
+    class Fixed(Small):
+        """Keeps what it was given, and gives logits that follow from it."""
+
+        def forward(self, inputs):
+            self.inputs = inputs
+            return super().forward(inputs)
+
+    module, batches = Fixed(), few_images(16, 0)
+    inputs, labels = next(iter(batches.in_order()))
+    settings = {"train": batches, "loss": F.cross_entropy, "seed": 0}
+    smooth = types.SimpleNamespace(model=module, options=training.Options(smoothing=0.1), **settings)
+    log_p = module(inputs).log_softmax(1)
+    expected = -(0.9 * log_p[range(len(labels)), labels] + 0.1 * log_p.mean(1)).mean()
+    assert torch.isclose(training._loss(smooth, inputs, labels, 1.0)[0], expected)
+    mixed = types.SimpleNamespace(model=module, options=training.Options(mixup=0.2), **settings)
+    found = training._loss(mixed, inputs, labels, 0.7)[0]
+    assert torch.equal(module.inputs, 0.7 * inputs + (1 - 0.7) * inputs.flip(0))
+    log_p = module(0.7 * inputs + 0.3 * inputs.flip(0)).log_softmax(1)
+    rows = range(len(labels))
+    assert torch.isclose(found, -(0.7 * log_p[rows, labels] + 0.3 * log_p[rows, labels.flip(0)]).mean())
+    shares = training._shares(mixed, 3)
+    assert len({*shares}) == len(batches) and all(0 <= share <= 1 for share in shares)
+    assert shares == training._shares(mixed, 3) != training._shares(mixed, 4)
 
 
 @pytest.fixture
