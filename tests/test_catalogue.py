@@ -39,7 +39,7 @@ RECIPES = {
     "resnet50_means_loss": "c60c92d12f0b74df",
     "resnet50_fractal_projection": "cd454733dd30d6cf",
     "resnet50_loss_as_printed": "788613949dd43f47",
-    "resnet50_strong": "3ac6b4fd9c8d5623",
+    "resnet50_strong": "878b2652b31fbab3",
     "resnet50_embedded": "23e2588b4b78107e",
     "resnet50_scratch_as_written": "665aad70241f1f0d",
     "resnet50_fractal_as_written": "e3ea643eb51bb87e",

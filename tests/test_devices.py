@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cifake_utils import CifakeError, experiments, fractal, profiles
+from tests import gpu
 
 SAMPLE = profiles.PROFILES["sample"]
 SHORT = dataclasses.replace(SAMPLE, epochs=2, epochs_full=1, epochs_pretext=1, batch_size=6)
@@ -120,3 +121,11 @@ def test_another_device_in_the_same_process_is_refused(capability, monkeypatch, 
         profiles.PROFILES["full"].accelerator()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert profiles.PROFILES["full"].accelerator().device.type == "cpu"
+
+
+def test_the_comparison_with_a_gpu_finds_no_difference_on_a_cpu(few, runs, tmp_path, capsys):
+    through, stopped = gpu.curves_of_a_stopped_training(tmp_path)
+    assert len(through) == 3 and through == stopped
+    assert gpu.difference_of_dimensions(torch.device("cpu")) == 0
+    assert gpu.report({"one": (0.0, 0.0), "two": (0.2, 0.1), "three": (float("nan"), 1.0)}) == 2
+    assert [line[:3] for line in capsys.readouterr().out.splitlines()[-3:]] == ["ok ", "BAD", "BAD"]
