@@ -88,13 +88,15 @@ KINDS = {
         },
     ),
     "flow_matching": Kind("flow matching of pixels", FlowMatching),
-    "gan": Kind("a DCGAN with the non-saturating loss", Dcgan, Plan(rates=2e-4, betas=(0.5, 0.999))),
+    "gan": Kind(
+        "a DCGAN with the non-saturating loss", Dcgan, Plan(rates={"makes": 2e-4, "judges": 1e-4}, betas=(0.5, 0.999))
+    ),
     "gan_hinge": Kind(
         "a GAN of residual blocks with the hinge loss and spectral norm",
         HingeGan,
         Plan(rates={"makes": 2e-4, "judges": 4e-4}, betas=(0.0, 0.9)),
     ),
-    "normalising_flow": Kind("a normalising flow, Glow", Glow, Plan(batch=256, rates=1e-3)),
+    "normalising_flow": Kind("a normalising flow, Glow", Glow, Plan(batch=256)),
     "autoregressive": Kind("an autoregressive network, gated PixelCNN", PixelCnn, Plan(batch=64, rates=1e-3)),
     "vae": Kind("a variational autoencoder", Vae, Plan(rates=1e-3)),
 } | {

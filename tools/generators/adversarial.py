@@ -30,6 +30,9 @@ class Adversarial(Network):
     def _latents(self, count: int) -> torch.Tensor:
         return torch.randn(count, self.latent, device=self.device)
 
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.judges(images).float()
+
     def sample(self, count: int) -> torch.Tensor:
         return self.makes(self._latents(count))
 
@@ -40,6 +43,8 @@ class Dcgan(Adversarial):
 
     Its objective is the non-saturating one of Goodfellow et al., *Generative Adversarial Nets*, NeurIPS 2014.
     """
+
+    autocast = False  # its layers are so small that bfloat16 saves nothing
 
     def __init__(self, latent: int = 100) -> None:
         makes: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1))]
@@ -56,8 +61,8 @@ class Dcgan(Adversarial):
 
     def losses(self, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         made = self.sample(len(images))
-        yield "judges", F.softplus(-self.judges(images)).mean() + F.softplus(self.judges(made.detach())).mean()
-        yield "makes", F.softplus(-self.judges(made)).mean()
+        yield "judges", F.softplus(-self._logits(images)).mean() + F.softplus(self._logits(made.detach())).mean()
+        yield "makes", F.softplus(-self._logits(made)).mean()
 
 
 def _start(module: nn.Module) -> None:
@@ -129,7 +134,7 @@ class HingeGan(Adversarial):
             Judge(channels, channels, pool=1),
             Judge(channels, channels, pool=1),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
+            nn.AvgPool2d(8, divisor_override=1),  # the sum
             nn.Flatten(),
             spectral_norm(nn.Linear(channels, 1)),
         )
@@ -137,5 +142,5 @@ class HingeGan(Adversarial):
 
     def losses(self, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         made = self.sample(len(images))
-        yield "judges", F.relu(1 - self.judges(images)).mean() + F.relu(1 + self.judges(made.detach())).mean()
-        yield "makes", -self.judges(made).mean()
+        yield "judges", F.relu(1 - self._logits(images)).mean() + F.relu(1 + self._logits(made.detach())).mean()
+        yield "makes", -self._logits(made).mean()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tools.generators.training import Network
 
-WIDTHS = (64, 128, 256)  # channels at 32, 16 and 8 pixels a side
+WIDTHS = (48, 96, 192)  # channels at 32, 16 and 8 pixels a side
 
 # Ways to double the sides of maps with this number of channels. Each leaves another trace: Odena, Dumoulin & Olah,
 # *Deconvolution and Checkerboard Artifacts*, Distill 2016; Shi et al., *Real-Time Single Image and Video
@@ -87,7 +87,7 @@ class Vae(Network):
     def __init__(self, latent: int = 128) -> None:
         super().__init__()
         self.latent = latent
-        widths, side = (*WIDTHS, 256), 4
+        widths, side = (*WIDTHS, 192), 4
         channels = 16
         self.network = nn.ModuleDict(
             {

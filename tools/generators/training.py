@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 WARM_UP = 0.02  # the share of the training in which the learning rate rises to its full value
 DECAY = 0.999  # of the moving average of the weights
@@ -90,7 +90,8 @@ def fit(network: Network, photographs: torch.Tensor, plan: Plan, seconds: float,
     steps : int, optional
     """
     network.train()
-    averaged = EMAModel(network.parameters(), decay=DECAY, foreach=True)
+    parameters = list(network.parameters())
+    averages = [parameter.detach().clone() for parameter in parameters]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     sums: dict[str, torch.Tensor] = {}
     kept: list[tuple[int, float, int, dict[str, torch.Tensor]]] = []
@@ -106,12 +107,13 @@ def fit(network: Network, photographs: torch.Tensor, plan: Plan, seconds: float,
         for part, loss in _turns(network, _batch(photographs, plan.batch)):
             if part not in optimizers:
                 rate = plan.rates[part] if isinstance(plan.rates, dict) else plan.rates
-                parameters = network.get_submodule(part).parameters()
-                optimizers[part] = torch.optim.Adam(parameters, rate, betas=plan.betas, fused=True)
+                trained = network.get_submodule(part).parameters()
+                optimizers[part] = torch.optim.Adam(trained, rate, betas=plan.betas, fused=True)
                 optimizers[part].param_groups[0]["initial_lr"] = rate
             step(optimizers[part], loss, share)
             sums[part] = sums.get(part, 0) + loss.detach()
-        averaged.step(network.parameters())
+        decay = min(DECAY, (1 + course.steps) / (10 + course.steps))  # forgets the first values soon
+        get_ema_multi_avg_fn(decay)(averages, parameters, 0)
         course.steps += 1
         since += 1
     # The losses are read only now, because reading one makes the host wait for the device.
@@ -119,7 +121,9 @@ def fit(network: Network, photographs: torch.Tensor, plan: Plan, seconds: float,
         means = {part: round(float(total / count), 5) for part, total in losses.items()}
         course.curve.append({"step": number, "seconds": round(moment, 2)} | means)
     course.seconds = time.monotonic() - start
-    averaged.copy_to(network.parameters())
+    with torch.no_grad():
+        for parameter, average in zip(parameters, averages, strict=True):
+            parameter.copy_(average)
     network.finish()
     network.eval()
     return course
