@@ -304,6 +304,72 @@ def test_which_is_rougher_reveals_after_a_choice(run):
     expect(choice).to_be_enabled()
 
 
+# The maps are the images themselves, made smaller: a widget of them is shown without a network.
+MAPS = """\
+import torch
+from torch.nn.functional import avg_pool2d
+from cifake_utils import batches, data, fractal
+from cifake_utils.lessons import fractal_widgets
+def backbone(images):
+    return {"stem": avg_pool2d(images, 2), "layer1": avg_pool2d(torch.cat([images, -images], 1), 4)}
+cifake = data.load()
+maps = backbone(batches.normalise(cifake.train.images[:100]))
+layers = {stage: fractal.FractalDimension(of_stage.shape[1]).fit([of_stage]) for stage, of_stage in maps.items()}
+"""
+
+
+def boxes_reported(message: sync_api.Locator) -> dict[str, list[int]]:
+    """Return for each label how many boxes the map widget reports, smallest boxes first."""
+    found = re.findall(r"(\w+): boxes ([\d, ]+), dimension \d", message.inner_text())
+    return {label: [int(count) for count in counts.split(", ")] for label, counts in found}
+
+
+def test_threshold_and_channels_of_the_maps(lab, run_all):
+    sources = [MAPS, "fractal_widgets.inside_the_network(backbone, layers, cifake)"]
+    kernel = nbformat.read(series.NOTEBOOKS / "02b_other_dimensions.ipynb", as_version=4).metadata.kernelspec
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, lab[0] / "maps.ipynb")
+    page = run_all("maps.ipynb")
+    slider = find_slider(page, "threshold")
+    widget = Widget(slider)
+    message = widget.box.get_by_text(re.compile("REAL: boxes .*; FAKE: boxes "))
+    image, stage = (widget.box.get_by_label(name, exact=True) for name in ("image of", "stage"))
+    channel = widget.box.get_by_role("spinbutton")
+
+    picture, before = widget.seen(), boxes_reported(message)
+    assert [len(counts) for counts in before.values()] == [4, 4]  # boxes of 1, 2, 4 and 8 pixels
+    with dragged(page, slider):  # a higher threshold leaves fewer pixels, and so never more boxes
+        widget.expect_another_picture(*picture)
+        after = boxes_reported(message)
+        end = slider.locator(".widget-readout")
+        expect(end).to_have_text(re.compile(r"2\.00$"))
+        low, high = (before, after) if end.inner_text() == "2.00" else (after, before)
+    assert low.keys() == high.keys() == {"REAL", "FAKE"}
+    for label, counts in high.items():
+        assert all(fewer <= more for fewer, more in zip(counts, low[label], strict=True)), (label, low, high)
+    assert sum(counts[0] for counts in high.values()) < sum(counts[0] for counts in low.values())
+
+    page.wait_for_timeout(PAUSE)  # until the last picture of the dragging is there
+    for change in (
+        lambda: image.select_option(index=1),
+        lambda: stage.select_option("layer1"),
+        lambda: channel.fill("5"),  # the last one
+    ):
+        picture = widget.seen()
+        change()
+        channel.press("Tab")
+        widget.expect_another_picture(*picture)
+    assert [len(counts) for counts in boxes_reported(message).values()] == [3, 3]  # boxes of 1, 2 and 4 pixels
+
+    channel.fill("6")  # there is none
+    channel.press("Tab")
+    expect(channel).to_have_value("5")
+    stage.select_option("stem")  # has three
+    expect(channel).to_have_value("2")
+    expect(message).to_have_text(re.compile(r"REAL: boxes (\d+, ){3}\d+, dimension"))
+
+
 def test_box_size_slider_on_a_small_screen(run, page):
     page.set_viewport_size({"width": 1024, "height": 600})
     run("02_box_counting.ipynb", "box_counting_explorer()")
