@@ -184,10 +184,12 @@ def _general() -> Asked:
     unseen, own = found.facts["unseen"], found.facts["test"]["accuracy"]
     lowest = min(unseen, key=unseen.__getitem__)
     learned_from = (
-        f"Its limits: it learned from {found.facts['learned_from']} A head like it that was trained without one "
-        f"of the {len(unseen)} kinds had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
-        f"{unseen[lowest]:.2f} on the hardest ({lowest}). These generators are weak. On better ones expect less; chance "
-        f"is 0.50. On CIFAKE it is right less often ({_percent(own)}) than the detector that is asked without --model."
+        f"Its limits: it learned from {found.facts['learned_from']} Heads like it, each trained without one of these "
+        f"{len(unseen)} kinds, had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
+        f"{unseen[lowest]:.2f} on the hardest ({lowest}). Chance is 0.50. These generators are weak: on better ones "
+        f"expect less. Without images that are as smooth as a kind's, it was {found.facts['unseen_strict']:.2f}. It "
+        f"calls most blurred photographs FAKE. On CIFAKE it is right less often ({_percent(own)}) than the detector "
+        "that is asked without --model."
     )
     name = "the general detector that comes with this package"
     knows = "CIFAKE and seven small generators"
