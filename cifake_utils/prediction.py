@@ -23,6 +23,7 @@ from cifake_utils import (
     explanation,
     familiarity,
     fractal,
+    general,
     images,
     models,
     profiles,
@@ -70,6 +71,10 @@ class Asked:
         On the test images of its data set.
     facts : str
         Sentences on what else was measured; may be empty.
+    limits : str
+        Sentences on what the model learned from and where its limits are; if empty, those of its data set.
+    knows : str
+        What it knows, for the line below a picture; if empty, its data set.
     """
 
     model: models.Detector
@@ -79,6 +84,13 @@ class Asked:
     name: str
     accuracy: float
     facts: str = ""
+    limits: str = ""
+    knows: str = ""
+
+    @property
+    def learned_from(self) -> str:
+        """Sentences on what the model learned from."""
+        return self.limits or data_sets.get(self.record.data).learned_from
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
     ----------
     name : str or None
         The experiment whose best finished run in the profile is asked (`experiments.trained`). None means the detector
-        that comes with the package.
+        that comes with the package, and `general.NAME` the one that knows many kinds of generators.
     profile : Profile
 
     Raises
@@ -150,6 +162,8 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
     CifakeError
         There is no suitable run.
     """
+    if name == general.NAME:
+        return _general()
     if name is None:
         found = embedded.load()
         facts = found.facts
@@ -165,6 +179,25 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
     cifake = data.load(profile)
     known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
     return Asked(model, record, temperature, known, f"your run {record.name}", record.metrics["test"]["accuracy"])
+
+
+def _general() -> Asked:
+    """Return the general detector. Its limits stand first."""
+    found = general.load()
+    unseen, own = found.facts["unseen"], found.facts["test"]["accuracy"]
+    lowest = min(unseen, key=unseen.__getitem__)
+    limits = (
+        f"Its limits: it learned from {found.facts['learned_from']} Heads like it, each trained without one of these "
+        f"{len(unseen)} kinds, had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
+        f"{unseen[lowest]:.2f} on the hardest ({lowest}). Chance is 0.50. These generators are weak: on better ones "
+        f"expect less. Trained without smooth images, a head had {found.facts['unseen_strict']:.2f} on those of a VAE, "
+        f"which are smooth. It calls most blurred photographs FAKE. On CIFAKE it is right less often ({_percent(own)}) "
+        "than the detector that is asked without --model."
+    )
+    name = "the general detector that comes with this package"
+    knows = "CIFAKE and seven small generators"
+    temperature = found.facts["temperature"]
+    return Asked(found.model, found.record, temperature, found.familiarity, name, own, limits=limits, knows=knows)
 
 
 def predict(
@@ -306,7 +339,7 @@ def _model_document(asked: Asked) -> dict:
     return {
         "name": asked.record.name,
         "trained_on": asked.record.data,
-        "limits": f"{data_sets.get(asked.record.data).learned_from} {SHRUNK}",
+        "limits": f"{asked.learned_from} {SHRUNK}",
         "test_accuracy": asked.accuracy,
         "temperature": asked.temperature,
         "sure": SURE,
@@ -324,7 +357,8 @@ def _draw(path: Path, asked: Asked, answer: Answer) -> None:
             dimensions = fractal.local_dimensions(answer.image.float().mean(0))
     chance = "" if answer.called is None else f" (chance of FAKE: {answer.chance})"
     title = f"{filenames.shown(answer.path.name, 60)}: {answer.verdict}{chance}"
-    limits = f"{asked.record.name} says this, and knows {data_sets.get(asked.record.data).title} alone. {NO_PROOF}"
+    knows = asked.knows or data_sets.get(asked.record.data).title
+    limits = f"{asked.record.name} says this, and knows {knows} alone. {NO_PROOF}"
     figure = explanation.picture(answer.image, title, answer.called, evidence, dimensions, limits)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter(
@@ -417,10 +451,11 @@ def _about(asked: Asked) -> list[str]:
     p = evaluation.with_temperature(record.probabilities["test"], asked.temperature)
     sure = np.maximum(p, 1 - p) >= SURE
     right = ((p > 0.5) == labels)[sure].mean() if sure.any() else float("nan")
+    which = f"test images of {data_sets.get(record.data).title}" if asked.limits else "such images"
     return [
-        _filled(f"Asked: {asked.name}. {data_sets.get(record.data).learned_from}"),
+        _filled(f"Asked: {asked.name}. {asked.learned_from}"),
         _filled(
-            f"Of {len(labels):,} such images that it had not seen, it labels "
+            f"Of {len(labels):,} {which} that it had not seen, it labels "
             f"{_percent(asked.accuracy)} correctly. It is sure enough for a verdict on "
             f"{_percent(sure.mean())} of them, and {_percent(right)} of these verdicts are right. {asked.facts}"
         ),

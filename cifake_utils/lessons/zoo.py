@@ -3,6 +3,7 @@
 ``tools.make_generators`` makes them. Beside each NPZ file lies a JSON file that says how its images were made.
 """
 
+import hashlib
 import io
 import json
 from itertools import pairwise
@@ -88,6 +89,14 @@ def read(path: Path) -> dict[str, tuple[torch.Tensor, np.ndarray | None]]:
 def read_about(path: Path) -> dict[str, Any]:
     """Return what `write` took as ``about``."""
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def write_sums(folder: Path, *patterns: str) -> None:
+    """List the SHA-256 of a folder's files in `verified.SUMS`: of those that fit a pattern, by default ``*.npz``."""
+    paths = sorted(path for pattern in patterns or ("*.npz",) for path in folder.glob(pattern))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
+    with replacing(folder / verified.SUMS) as partial:
+        partial.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def sheet(drawn: torch.Tensor, side: int = 10) -> Image.Image:
