@@ -139,7 +139,9 @@ def _caught(caught: Any) -> Verdict:
         return checks.right("A threshold is a choice like any other: made on validation images, judged on test images.")
     if verdict.text.startswith("Your number is too "):
         size = verdict.text.removeprefix("Your number is too ")
-        return checks.wrong(f"The function is right enough for our small examples, but `caught` is too {size}")
+        return checks.wrong(
+            f"The function is right enough for our small examples, but `caught` is too {size} Was `share` 0.01?"
+        )
     return verdict
 
 
@@ -185,7 +187,9 @@ def two_stages(answer: Callable | None) -> Verdict:
             if any(not torch.equal(before[name], buffer) for name, buffer in backbone.named_buffers()):
                 raise _Careless("The backbone's running means have changed. Which mode was it in?")
             if found.requires_grad:
-                raise _Careless("The features still carry a gradient. Nothing of a frozen backbone needs one.")
+                raise _Careless(
+                    "The features still carry a gradient. The backbone that your function gets may still be learning."
+                )
         return found
 
     def against(**settings) -> Callable:
