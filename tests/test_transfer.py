@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from cifake_utils import CifakeError, models, sample
+from cifake_utils import CifakeError, models, records, sample
 from cifake_utils.lessons import series, transfer
 from cifake_utils.lessons.checks import lesson_04 as check
 
@@ -105,6 +105,29 @@ def test_a_threshold_may_be_any_single_number(of):
 )
 def test_hints_on_a_threshold(threshold_of, hint):
     assert hint in check.threshold_for(threshold_of, None).text
+
+
+def nth_highest(p, y, share):
+    """Return a threshold that lets as many photographs pass as may pass. `highest` lets one less."""
+    photographs = np.sort(p[y == 0])
+    return photographs[-1 - round(share * len(photographs))]
+
+
+@pytest.mark.parametrize("answer", [highest(float), nth_highest])
+def test_a_threshold_is_not_taken_from_the_test_images(answer):
+    run = records.reference("resnet50_transfer")
+    test, fake = run.probabilities["test"], run.labels["test"] == 1
+    val, other = (answer(run.probabilities[split], run.labels[split], 0.01) for split in ("val", "test"))
+    assert check.threshold_for(answer, (test[fake] > val).mean()).right
+    assert "not from the test images" in check.threshold_for(answer, (test[fake] > other).mean()).text
+    assert "without those at it" in check.threshold_for(answer, (test[fake] >= val).mean()).text
+    loose = answer(run.probabilities["val"], run.labels["val"], 0.05)
+    assert "Was `share` 0.01?" in check.threshold_for(answer, (test[fake] > loose).mean()).text
+
+
+def test_a_share_of_a_share_has_its_own_hint():
+    assert "Which share does it leave?" in check.old_share(0.1**10).text
+    assert "Ten tenths" in check.old_share(0).text
 
 
 @pytest.mark.parametrize(
