@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from statsmodels.stats.multitest import multipletests
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifake_utils import catalogue, evaluation, models, records
+from cifake_utils import catalogue, evaluation, models, needs, records
 from cifake_utils.lessons import comparison, widgets
 from cifake_utils.lessons.tables import Table
 from cifake_utils.models import RESNET50, Layout
+
+with needs("lessons"):
+    import ipywidgets
+    from statsmodels.stats.multitest import multipletests
 
 FOLDER = records.REFERENCE / "trials"
 VIEWS = {"alone": 1, "mirror images": 2, "mirror images and shifts": 10}  # how many views of an image are averaged
@@ -154,7 +156,7 @@ def against_control(made: Mapping[str, Trial], average: str = "mirror images") -
     for name, control in pairs.items():
         right = {name: made[name].correct(average), "control": control.correct(average)}
         (tests[name],) = comparison.paired_tests(right)
-    if not tests:
+    if not tests:  # `multipletests` wants one
         return {}
     corrected = multipletests([test.p for test in tests.values()], method="holm")[1]
     return {
