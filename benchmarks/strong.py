@@ -1,8 +1,9 @@
 """What brings a ResNet50 further on these images: trials, each judged on all 20,000 validation images of CIFAKE.
 
-`python -m benchmarks.strong NAME …` makes the named trials, and keeps each in `strong/` as soon as it ends: curves and
-scores as JSON, and beside it P(FAKE) of every validation image. `NAME#1` is the trial with seed 1. Without names it
-lists all trials. One that is there already is not made again. The test images play no part.
+`python -m benchmarks.strong NAME …` makes the named trials, and keeps each in `cifake_utils/reference/trials` when it
+ends: curves and scores as JSON, and beside it P(FAKE) of every validation image. `lessons.further` reads them for
+lesson 09. `NAME#1` is the trial with seed 1. Without names it lists all trials. One that is there already is not made
+again. The test images play no part.
 """
 
 import copy
@@ -17,14 +18,13 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from benchmarks import report
 from cifake_utils import catalogue, data, models, profiles, records, training
 from cifake_utils.batches import ImageBatches, shifted
 from cifake_utils.experiments import starting_weights
+from cifake_utils.lessons.further import FOLDER
 from cifake_utils.models import Layout
 from cifake_utils.support.files import replacing
 
-FOLDER = report.FOLDER / "strong"
 PIXEL = {"": (0, 0), " up": (-1, 0), " down": (1, 0), " left": (0, -1), " right": (0, 1)}
 VIEWS = {
     f"{side}{name}": (side == "mirror image", *move)

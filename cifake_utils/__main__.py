@@ -182,7 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "evaluate":
             return report_problems(prediction.evaluate(options.fake, options.real, options.model))
         elif options.command == "results":
-            tables = (results.recipes(), *results.detector())
+            from cifake_utils.lessons import further  # needs the extra `lessons`
+
+            tables = (results.recipes(), *results.detector(), further.table())
             print("\n\n".join([results.table(), *(table.markdown() for table in tables)]))
         else:
             from cifake_utils.lessons import series  # nbformat takes three seconds to import

@@ -450,3 +450,27 @@ def test_turns_thresholds_and_the_game_against_the_models(lab, run_all):
         answer.click()
         expect(game.get_by_text(text)).to_be_visible()
     expect(answer).to_be_disabled()
+
+
+def test_prices_follow_the_choice_of_width_and_epochs(lab, run_all):
+    kernel = nbformat.read(series.NOTEBOOKS / "09_go_further.ipynb", as_version=4).metadata.kernelspec
+    sources = ["from cifake_utils.lessons import further", "further.cost_explorer()"]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), lab[0] / "prices.ipynb")
+    page = run_all("prices.ipynb")
+    cell = page.locator(".jp-CodeCell").nth(1)
+    slider = find_slider(page, "epochs")
+    widget = Widget(slider)
+    message = cell.get_by_text("multiply-adds")
+    expect(message).to_contain_text("enlarged twice 0.98")
+    before = widget.seen()
+    cell.locator("select").first.select_option("enlarged four times")
+    expect(message).to_contain_text("enlarged four times 0.98")
+    widget.expect_another_picture(*before)
+    before = widget.seen()
+    with dragged(page, slider):
+        widget.expect_another_picture(*before)
+        expect(message).to_contain_text("Nobody has measured this yet.")
+    for text in ("inside the network", "at half the width", "average over"):  # no label is cut
+        label = cell.locator("label.widget-label").get_by_text(text, exact=True)
+        assert label.evaluate("found => found.scrollWidth <= found.clientWidth")

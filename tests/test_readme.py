@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cifake_utils import embedded, evaluation, prediction, profiles
-from cifake_utils.lessons import results
+from cifake_utils.lessons import further, results
 
 README = profiles.PROJECT / "README.md"
 PAGES = [README, profiles.PROJECT / "CONTRIBUTING.md", profiles.PROJECT / "CHANGELOG.md"]
@@ -30,6 +30,7 @@ def test_all_results_are_those_of_the_reference_runs():
     docs = profiles.PROJECT / "docs"
     page = (docs / "results.md").read_text(encoding="utf-8")
     assert results.table() in page and results.recipes().markdown() in page
+    assert further.table().markdown() in page
     page = (docs / "detector.md").read_text(encoding="utf-8")
     assert all(table.markdown() in page for table in results.detector())
 

@@ -3,12 +3,12 @@ import dataclasses
 
 from cifake_utils import records
 from cifake_utils.__main__ import main
-from cifake_utils.lessons import results
+from cifake_utils.lessons import further, results
 
 
 def test_the_command_prints_the_tables(capsys):
     assert main(["results"]) == 0
-    others = [table.markdown() for table in (results.recipes(), *results.detector())]
+    others = [table.markdown() for table in (results.recipes(), *results.detector(), further.table())]
     assert capsys.readouterr().out == "\n\n".join([results.table(), *others]) + "\n"
 
 

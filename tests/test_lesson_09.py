@@ -1,0 +1,112 @@
+"""The numbers that lesson 09 shows, computed once more from the P(FAKE) of every image and from nothing else."""
+
+import dataclasses
+import functools
+import re
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+
+from cifake_utils import models, profiles, records
+from cifake_utils.lessons import exercises, further, series
+from tests import cells, test_lesson_08
+
+LESSON = series.NOTEBOOKS / "09_go_further.ipynb"
+# Numbers that are no result: of ResNet50, of the data set, of a formula or its example, or a year.
+GIVEN = {
+    *("224", "128", "20,000", "80,000", "3.5", "0.998", "500", "95"),
+    *("0.9787", "0.9877", "0.9930"),  # of the model cards
+    *("100", "200", "11", "0.1", "1/6", "0.05"),
+    *("2016", "2018", "2019", "2021"),
+}
+
+
+def test_every_number_follows_from_the_probabilities(monkeypatch, runs):
+    """Where trials have been added, the lesson must be stored again: `python -m cifake_utils run --store`."""
+    read = records.read
+
+    @functools.cache
+    def scored(path):
+        record = read(path)
+        return cells.scored_anew(record, details=record.details, seconds=record.seconds)
+
+    monkeypatch.setattr(records, "read", scored)
+    monkeypatch.setattr(plt, "show", lambda: None)
+    lesson, names, compared = nbformat.read(LESSON, as_version=4), {}, 0
+    for cell in lesson.cells:
+        if cell.cell_type != "code" or "exploration.probe(" in cell.source:
+            continue
+        shown = cells.run(cell.source, names)
+        if "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cell.source.startswith("questions."):
+            assert shown == cells.stored(cell), cell.source
+            compared += bool(shown)
+    assert compared > 15
+
+
+def test_the_lesson_takes_further_trials(monkeypatch, runs):
+    """A plain trial, and one of a network without its last stage, are shown and tested as soon as they are there."""
+    made = further.trials()
+    made["base"] = dataclasses.replace(made["stem stride 1"], name="base", layout=models.RESNET50)
+    name = "without the last stage"
+    made[name] = dataclasses.replace(made["enlarged twice"], name=name, last="layer3")
+    monkeypatch.setattr(further, "trials", lambda: made)
+    monkeypatch.setattr(plt, "show", lambda: None)
+    lesson, names = nbformat.read(LESSON, as_version=4), {}
+    (imports,) = [cell.source for cell in lesson.cells if cell.source.startswith("import matplotlib")]
+    wanted = ("made = further.trials()", "further.bars(made)", "further.table(made)", "further.cost_explorer()")
+    for source in (imports, *(cell.source for cell in lesson.cells if any(part in cell.source for part in wanted))):
+        shown = cells.run(source, names)
+        if source.startswith("further.table"):
+            assert re.search(r"without the last stage .* base +\+0\.0025 .* better", shown)
+
+
+@pytest.mark.parametrize("path", [LESSON, exercises.solutions_of(LESSON)], ids=["lesson", "solutions"])
+def test_every_number_in_the_text_stands_in_an_output(path):
+    """Outputs are compared with the records. A number of the text may be a rounded one of theirs."""
+    stored = nbformat.read(path, as_version=4)
+    shown = " ".join(cells.stored(cell) for cell in stored.cells if cell.cell_type == "code")
+    known = [number.replace(",", "") for number in re.findall(r"\d[\d,]*(?:\.\d+)?", shown)]
+
+    def in_an_output(number):
+        plain = number.replace(",", "")
+        digits = len(plain.partition(".")[2])
+        return plain in known or any(f"{float(other):.{digits}f}" == plain for other in known if "." in other)
+
+    found = test_lesson_08.numbers_of(path)
+    assert len(found) >= 2
+    assert [number for number in found if number not in GIVEN and not in_an_output(number)] == []
+
+
+def test_sentences_of_the_text_are_true():
+    """What the text says without a number, or with a rounded one."""
+    views = {}
+    for name, trial in further.trials().items():
+        one, two, ten = (trial.correct(average).mean() for average in further.VIEWS)
+        views[name] = two - one, ten - two
+    spoken_of = [name for name in further.INSIDE if name in views] + ["nine epochs, shifts"]
+    assert all(first > second for first, second in (views[name] for name in spoken_of))
+    points = {(point.source, point.name): point for point in further.priced()}
+    strong, public, large = (
+        points["ours", "strong"],
+        points["others", "ResNet50, 224 px"],
+        points["others", "ViT-B/16, 224 px"],
+    )
+    transfer, finetuned = points["ours", "transfer"], points["ours", "finetuned"]
+    assert strong.cost < public.cost and strong.accuracy > public.accuracy
+    assert 6.5 < large.cost / strong.cost < 7 and 0.45 < (1 - large.accuracy) / (1 - strong.accuracy) < 0.6
+    assert finetuned.cost == 2 * transfer.cost and 0.19 < (1 - finetuned.accuracy) / (1 - transfer.accuracy) < 0.21
+    assert round(strong.cost / finetuned.cost) == 17
+
+
+def test_the_page_of_results_says_what_the_records_say():
+    page = (profiles.PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    section = " ".join(page.partition("## Further than the controls")[2].partition("\n## ")[0].split())
+    strong, plain = records.reference("resnet50_strong"), records.reference("resnet50_finetuned")
+    wrong = [round(20_000 * (1 - run.metrics["test"]["accuracy"])) for run in (strong, plain)]
+    assert f"{wrong[0]} wrong test images where the first seed of `resnet50_finetuned` has {wrong[1]}" in section
+    assert f"in {strong.seconds['training']:.0f} s" in section and strong.hardware.startswith("NVIDIA H100")
+    text = section.partition("| trial |")[0]
+    said = [strong.metrics["test"]["accuracy"], records.reference("resnet50_embedded").metrics["test"]["accuracy"]]
+    said += [further.trials()[name].correct().mean() for name in ("enlarged twice", "stem stride 1")]
+    assert re.findall(r"0\.\d{4}", text) == [f"{value:.4f}" for value in said]
