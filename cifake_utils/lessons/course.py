@@ -41,6 +41,7 @@ LESSONS = {
     "06": Lesson("Custom\nloss", (4, 1), ("05",)),
     "07": Lesson("Learn from\nrotations", (4, 0), ("04",)),
     "08": Lesson("Compare", (5, 0), ("06", "07")),
+    "10": Lesson("Leave\nCIFAKE", (6, 1), ("08",)),
 }
 WIDTH, HEIGHT = 0.76, 0.72  # of a box, where columns and rows are 1 apart
 
