@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -47,15 +46,9 @@ class Embedded:
 
 def save(path: Path, model: models.Detector, familiarity: Familiarity, facts: dict) -> None:
     """Write the file of a detector. Weights are rounded to 8 bits (`weights.quantise`), the density to 16."""
-    density = {
-        "mean": familiarity.mean,
-        "scale": familiarity.scale,
-        "components": familiarity.components.half().contiguous(),
-        "variances": familiarity.variances,
-        "noise": torch.tensor(familiarity.noise),
-        "threshold": torch.tensor(familiarity.threshold),
+    tensors = weights.quantise(model.state_dict()) | {
+        PREFIX + name: value for name, value in familiarity.tensors().items()
     }
-    tensors = weights.quantise(model.state_dict()) | {PREFIX + name: value for name, value in density.items()}
     with replacing(path) as partial:
         save_file(tensors, partial, {"facts": json.dumps(facts)})
 
@@ -75,7 +68,5 @@ def load(path: Path = FILE) -> Embedded:
     with torch.device("meta"):  # drawing random values would take half a second
         model = catalogue.get(EXPERIMENT).build(weights.NONE)
     model.load_state_dict(weights.dequantise(tensors), assign=True)
-    fields: dict[str, Any] = {name: value.float() if value.ndim else float(value) for name, value in density.items()}
-    familiarity = Familiarity(**fields)
     model = model.to(memory_format=torch.channels_last).eval()
-    return Embedded(model, records.reference(EXPERIMENT), familiarity, facts)
+    return Embedded(model, records.reference(EXPERIMENT), Familiarity.of_tensors(density), facts)

@@ -1,13 +1,15 @@
 """Say whether an image is like those that a detector was trained on, from the features that the detector computes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
 from cifake_utils.batches import normalise
-from cifake_utils.models import Backbone
+from cifake_utils.models import Backbone, Maps
 
 COMPONENTS = 32
 FALSE_ALARMS = 0.01  # share of validation images that count as unlike
@@ -68,6 +70,19 @@ class Familiarity:
         squared = (along / self.variances).sum(1) + across / self.noise
         return (squared / len(self.mean)).sqrt().numpy()
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return its fields as tensors for a file; the directions are rounded to half precision."""
+        fields = {name: torch.as_tensor(value) for name, value in vars(self).items()}
+        return fields | {"components": self.components.half().contiguous()}
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, torch.Tensor]) -> "Familiarity":
+        """Return the density whose `tensors` these are."""
+        fields: dict[str, Any] = {
+            name: value.float() if value.ndim else float(value) for name, value in tensors.items()
+        }
+        return cls(**fields)
+
 
 def fit(train: torch.Tensor, val: torch.Tensor) -> Familiarity:
     """Return the density of features of images that a detector knows.
@@ -95,12 +110,22 @@ def of(backbone: Backbone, train: torch.Tensor, val: torch.Tensor) -> Familiarit
     return fit(*(features_of(backbone, images[:: -(-len(images) // MOST_IMAGES)]) for images in (train, val)))
 
 
-@torch.inference_mode()
-def features_of(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Return means and logarithms of standard deviations of a backbone's first maps, those of `STAGES`, side by side.
+def means_and_spreads(maps: Maps, stages: Sequence[str]) -> torch.Tensor:
+    """Return means and logarithms of standard deviations of the maps (N, C, H, W) of each stage, side by side.
 
-    On images that nobody would take for CIFAKE's, such as gradients, drawings and text, maps after these told less, and
-    so did the means alone. Flat areas make the logarithms small.
+    The result is float32 (N, D), with D twice the number of channels of these stages. Flat maps make it small.
+    """
+    means = [maps[stage].mean((2, 3)) for stage in stages]
+    spreads = [(maps[stage].std((2, 3)) + SMALLEST).log() for stage in stages]
+    return torch.cat(means + spreads, 1)
+
+
+@torch.inference_mode()
+def features_of(backbone: Backbone, images: torch.Tensor, stages: Sequence[str] = STAGES) -> torch.Tensor:
+    """Return `means_and_spreads` of a backbone's first maps.
+
+    On images that nobody would take for CIFAKE's, such as gradients, drawings and text, maps after those of `STAGES`
+    told less, and so did the means alone. Flat areas make the logarithms small.
 
     Parameters
     ----------
@@ -108,16 +133,13 @@ def features_of(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
         In eval mode, on the CPU.
     images : torch.Tensor
         uint8 (N, 3, 32, 32), RGB.
+    stages : sequence of str
+        In the order of the backbone.
 
     Returns
     -------
     torch.Tensor
         float32 (N, D), with D twice the number of channels of these stages.
     """
-    parts = []
-    for batch in images.split(AT_ONCE):
-        maps = backbone(normalise(batch), last=STAGES[-1])
-        means = [maps[stage].mean((2, 3)) for stage in STAGES]
-        spreads = [(maps[stage].std((2, 3)) + SMALLEST).log() for stage in STAGES]
-        parts.append(torch.cat(means + spreads, 1))
-    return torch.cat(parts)
+    batches = images.split(AT_ONCE)
+    return torch.cat([means_and_spreads(backbone(normalise(batch), last=stages[-1]), stages) for batch in batches])

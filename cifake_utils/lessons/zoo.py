@@ -3,6 +3,7 @@
 ``tools.make_generators`` makes them. Beside each NPZ file lies a JSON file that says how its images were made.
 """
 
+import hashlib
 import io
 import json
 from itertools import pairwise
@@ -88,6 +89,15 @@ def read(path: Path) -> dict[str, tuple[torch.Tensor, np.ndarray | None]]:
 def read_about(path: Path) -> dict[str, Any]:
     """Return what `write` took as ``about``."""
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def write_sums(folder: Path) -> None:
+    """List the SHA-256 of all NPZ files of a folder in `verified.SUMS` beside them."""
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.npz"))}
+    with replacing(folder / verified.SUMS) as partial:
+        partial.write_text(
+            "".join(f"{found}  {name}\n" for name, found in sums.items()), encoding="utf-8", newline="\n"
+        )
 
 
 def sheet(drawn: torch.Tensor, side: int = 10) -> Image.Image:

@@ -1,0 +1,139 @@
+"""The general detector: a small head on the embedded backbone that learned from many kinds of generators.
+
+It answers in a fresh clone, in every profile. `tools/make_general.py` makes its file from features that the frozen
+backbone computes. It knows more kinds of rendered images than the detector of `embedded`, and CIFAKE's less well.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from cifake_utils import familiarity, models, records, weights
+from cifake_utils.familiarity import Familiarity
+from cifake_utils.support import verified
+from cifake_utils.support.files import replacing
+
+NAME = "general"
+FILE = Path(__file__).parent / "assets" / "general_head.safetensors"
+RECORD = records.REFERENCE / "zoo" / f"{NAME}-seed0.json"
+LAYOUT = models.Layout(enlarge=2)
+LIMIT = 5.0  # standard deviations; features farther out count as if they lay there
+KNOWN = "familiarity."  # before the names of tensors that belong to the density
+
+
+class Head(nn.Module):
+    """Standardised features, a hidden layer and a linear layer: (N, D) to logits (N, 2).
+
+    Parameters
+    ----------
+    inputs, hidden : int
+        D, and the width of the hidden layer.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.hidden, self.classify = nn.Linear(inputs, hidden), nn.Linear(hidden, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        inputs = ((features - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+        return self.classify(self.hidden(inputs).relu())
+
+
+def averaged(heads: Sequence[Head]) -> Head:
+    """Return one head whose logits are the means of those of several heads, which share their standardisation."""
+    first, count = heads[0], len(heads)
+    made = Head(first.hidden.in_features, sum(head.hidden.out_features for head in heads))
+    made.load_state_dict(
+        {
+            "mean": first.mean,
+            "scale": first.scale,
+            "hidden.weight": torch.cat([head.hidden.weight for head in heads]),
+            "hidden.bias": torch.cat([head.hidden.bias for head in heads]),
+            "classify.weight": torch.cat([head.classify.weight for head in heads], 1) / count,
+            "classify.bias": torch.stack([head.classify.bias for head in heads]).mean(0),
+        }
+    )
+    return made
+
+
+class Detector(models.Detector):
+    """The embedded backbone on images enlarged twice, means and spreads of its maps, and a head.
+
+    Parameters
+    ----------
+    head : Head
+    stages : sequence of str
+        The stages of the maps, in the order of the backbone.
+    """
+
+    def __init__(self, head: Head, stages: Sequence[str]) -> None:
+        start = weights.load_offline()
+        super().__init__(models.backbone(start, LAYOUT), (), head, start)
+        self.stages = tuple(stages)
+        self.requires_grad_(False).eval()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the head sees of normalised images (N, 3, 32, 32): float32 (N, D)."""
+        return familiarity.means_and_spreads(self.backbone(images, last=self.stages[-1]), self.stages)
+
+
+@dataclass(frozen=True)
+class General:
+    """The general detector with everything that its answers need.
+
+    Attributes
+    ----------
+    model : Detector
+        On the CPU in eval mode.
+    record : records.Record
+        Of its training, with P(FAKE) of a part of CIFAKE's validation and test images.
+    familiarity : Familiarity
+        Of `familiarity.features_of` its backbone, for CIFAKE's images and those of the zoo.
+    facts : dict
+        What `tools/make_general.py` measured, as JSON types: what it was trained on, AUROC on kinds of generators by a
+        head like it that never saw them, and its temperature.
+    """
+
+    model: Detector
+    record: records.Record
+    familiarity: Familiarity
+    facts: dict
+
+
+def save(path: Path, head: Head, familiarity: Familiarity, facts: dict) -> None:
+    """Write the file of a head. Its hidden layer is rounded to 8 bits (`weights.quantise`)."""
+    tensors = weights.quantise(head.state_dict())
+    tensors |= {KNOWN + name: value for name, value in familiarity.tensors().items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"facts": json.dumps(facts)})
+
+
+@cache
+def load(path: Path = FILE) -> General:
+    """Return the general detector.
+
+    Raises `verified.DamagedFile` if its file is damaged.
+    """
+    tensors = {}
+    with safe_open(verified.shipped(path), "pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        for name in file.keys():
+            tensors[name] = file.get_tensor(name)
+    known = {name.removeprefix(KNOWN): tensors.pop(name) for name in list(tensors) if name.startswith(KNOWN)}
+    state = weights.dequantise(tensors)
+    head = Head(state["hidden.weight"].shape[1], state["hidden.weight"].shape[0])
+    head.load_state_dict(state)
+    return General(Detector(head, facts["stages"]), records.read(RECORD), Familiarity.of_tensors(known), facts)
