@@ -47,9 +47,12 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.ones(inputs))
         self.hidden, self.classify = nn.Linear(inputs, hidden), nn.Linear(hidden, 2)
 
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features (N, D) with mean 0 and standard deviation 1, within `LIMIT`."""
+        return ((features - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        inputs = ((features - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
-        return self.classify(self.hidden(inputs).relu())
+        return self.classify(self.hidden(self.standardised(features)).relu())
 
 
 def averaged(heads: Sequence[Head]) -> Head:

@@ -51,8 +51,8 @@ def scores() -> dict[str, Answers]:
     -------
     dict of str to dict
         For each of `ALONE`, `SUBSETS` and `WAYS`, by the detector's name and by what it was asked about (`KINDS`,
-        `PHOTOGRAPHS`, `AGAIN`, or `CIFAKE` for images of Stable Diffusion), P(FAKE), float64 (N,), from 0 to 1, rounded
-        to half precision.
+        `PHOTOGRAPHS`, `AGAIN`, or `CIFAKE` for images of Stable Diffusion), P(FAKE), float64 (N,), from 0 to 1. They
+        were rounded to half precision, those of `ALONE` to single precision.
 
     Raises
     ------
@@ -126,7 +126,8 @@ def matrix() -> pd.DataFrame:
     """Return AUROC by what a detector was trained on (rows) and tested on (columns), from 0 to 1.
 
     Rows: each of `KINDS`, `OTHERS`, `RENDERINGS` and `CIFAKE`. Columns: `KINDS` and `CIFAKE`. On its own kind, a
-    detector was trained with one half of the images and is tested with the other.
+    detector was trained with one half of the images and is tested with the other. On the DDPM, the detector of
+    `RENDERINGS` is one that learned from no photographs which the DDPM made again.
     """
     subsets = read(SUBSETS)
     columns = (*KINDS, CIFAKE)
@@ -138,6 +139,7 @@ def matrix() -> pd.DataFrame:
     rows[OTHERS][CIFAKE] = float(np.mean([_auroc(answers, CIFAKE) for answers in others.values()]))
     for name in (RENDERINGS, CIFAKE):
         rows[name] = {column: _auroc(subsets[name], column) for column in columns}
+    rows[RENDERINGS]["ddpm"] = _auroc(subsets[f"{RENDERINGS} of other networks"], "ddpm")
     return pd.DataFrame.from_dict(rows, orient="index")[list(columns)]
 
 

@@ -91,13 +91,12 @@ def read_about(path: Path) -> dict[str, Any]:
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
-def write_sums(folder: Path) -> None:
-    """List the SHA-256 of all NPZ files of a folder in `verified.SUMS` beside them."""
-    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.npz"))}
+def write_sums(folder: Path, *patterns: str) -> None:
+    """List the SHA-256 of a folder's files in `verified.SUMS`: of those that fit a pattern, by default ``*.npz``."""
+    paths = sorted(path for pattern in patterns or ("*.npz",) for path in folder.glob(pattern))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
     with replacing(folder / verified.SUMS) as partial:
-        partial.write_text(
-            "".join(f"{found}  {name}\n" for name, found in sums.items()), encoding="utf-8", newline="\n"
-        )
+        partial.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def sheet(drawn: torch.Tensor, side: int = 10) -> Image.Image:

@@ -1,0 +1,111 @@
+"""The general detector: its file, what was measured with heads like it, and its answers in a fresh clone."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifake_utils import batches, data, evaluation, experiments, familiarity, general, profiles, weights
+from cifake_utils.__main__ import main
+from cifake_utils.lessons import unseen, zoo
+
+STAGES = ("stem", "layer1")
+
+
+def drawn(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8)
+
+
+def test_a_head_comes_back_rounded(tmp_path):
+    torch.manual_seed(0)
+    head = general.Head(640, 8)
+    head.mean.normal_()
+    head.scale.uniform_(0.5, 2)
+    features = torch.randn(50, 640)
+    known = familiarity.fit(features, features)
+    path = tmp_path / "head.safetensors"
+    general.save(path, head, known, {"stages": list(STAGES), "temperature": 1.5})
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    found = general.load(path)
+    assert found.facts["temperature"] == 1.5 and not found.model.training
+    rounded = weights.dequantise(weights.quantise(head.state_dict()))
+    assert all(torch.equal(value, rounded[name]) for name, value in found.model.head.state_dict().items())
+    assert found.familiarity.distances(features) == pytest.approx(known.distances(features), rel=1e-2)
+    images = drawn(2)
+    seen = found.model.features(batches.normalise(images))
+    assert torch.equal(seen, familiarity.features_of(found.model.backbone, images, STAGES))
+    assert found.model(batches.normalise(images)).shape == (2, 2)
+
+
+def test_one_head_says_the_mean_of_several():
+    torch.manual_seed(0)
+    heads = [general.Head(6, width) for width in (3, 4)]
+    features = torch.randn(5, 6)
+    expected = (heads[0](features) + heads[1](features)) / 2
+    assert torch.allclose(general.averaged(heads)(features), expected, atol=1e-6)
+
+
+def test_features_far_out_count_as_if_they_lay_at_the_limit():
+    head = general.Head(2, 3)
+    far = torch.tensor([[1e6, -1e6]])
+    assert torch.equal(head(far), head(general.LIMIT * far.sign()))
+
+
+def test_what_was_measured_keeps_what_the_project_promises():
+    found = general.load()
+    facts, ways = found.facts, unseen.ways().set_index("way").loc["the general detector"]
+    assert general.FILE.stat().st_size < 3_000_000
+    assert facts["backbone"] == weights.load_offline().hash == found.record.weights_hash
+    assert facts["unseen"] == pytest.approx({kind: ways[kind] for kind in unseen.KINDS})
+    assert facts["unseen_mean"] > 0.75 and min(facts["unseen"].values()) > 0.6
+    assert facts["test"]["auroc"] > 0.95 and ways["cifake"] > 0.95
+    assert abs(ways["again"] - 0.5) < 0.03  # it does not call photographs FAKE for being encoded twice
+    for split in ("val", "test"):
+        again = evaluation.score(found.record.probabilities[split].astype(float), found.record.labels[split])
+        assert again["accuracy"] == pytest.approx(found.record.metrics[split]["accuracy"], abs=2e-3)
+
+
+def test_it_knows_the_kinds_that_it_learned_from():
+    found = general.load()
+    accelerator = profiles.PROFILES["sample"].accelerator()
+    for kind in ("ddpm", "vae"):
+        images = zoo.read(zoo.FOLDER / f"{kind}.npz")[zoo.SAMPLES][0][:40]
+        p = experiments.predict_images({"it": (found.model, found.record)}, images, accelerator)["it"]
+        assert np.median(p) > 0.9
+        with torch.no_grad():
+            assert p == pytest.approx(found.model(batches.normalise(images)).softmax(1)[:, 1].numpy(), abs=1e-4)
+        unlike = found.familiarity.distances(familiarity.features_of(found.model.backbone, images))
+        assert (unlike > found.familiarity.threshold).mean() < 0.2
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_predict_answers_in_a_fresh_clone_in_every_profile(profile, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CIFAKE_DATA", raising=False)
+    image = zoo.read(zoo.FOLDER / "gan.npz")[zoo.SAMPLES][0][0]
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "drawn.png")
+    arguments = ["--profile", profile, "predict", "--model", general.NAME, "--json", str(tmp_path / "drawn.png")]
+    assert main(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["model"]["name"] == f"{general.NAME}-seed0"
+    assert "seven kinds of small generators" in document["model"]["limits"]
+    assert (tmp_path / "drawn.png").exists() and document["images"][0]["distance"] > 0
+
+
+def test_evaluate_prints_its_limits_first(runs, tmp_path, capsys):
+    fakes = zoo.read(zoo.FOLDER / "normalising_flow.npz")[zoo.SAMPLES][0][:25]
+    reals = data.load("sample").test
+    reals = reals.images[reals.labels == data.REAL][:25]
+    for name, images in (("fake", fakes), ("real", reals)):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{number}.png")
+    folders = ["--fake", str(tmp_path / "fake"), "--real", str(tmp_path / "real")]
+    assert main(["evaluate", "--model", general.NAME, *folders]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("Asked: the general detector that comes with this package. Its limits: it learned from")
+    assert "These generators are weak" in printed and "right less often" in printed
+    assert "of 25 called FAKE" in printed
