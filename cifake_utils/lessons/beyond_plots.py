@@ -61,7 +61,7 @@ def intervals(
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(xlabel, fontsize=12)
     axes.tick_params(axis="x", labelsize=11)
     axes.set_ylim(len(values) - 0.5, -0.5)
@@ -77,7 +77,7 @@ def heat(matrix: pd.DataFrame, title: str) -> Figure:
     values = matrix.to_numpy(dtype=float)
     axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        colour = "white" if abs(value - 0.5) > 0.4 else "black"
+        colour = "white" if abs(value - 0.5) > 0.33 else "black"
         text = "" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
     axes.set_xticks(range(columns), list(matrix.columns), rotation=35, ha="right", fontsize=10)
@@ -103,7 +103,7 @@ def growth(curves: Mapping[str, pd.DataFrame]) -> Figure:
     axes.set_ylabel("AUROC on another kind", fontsize=12)
     axes.set_xticks(range(1, 7))
     axes.set_ylim(0, 1.02)
-    axes.legend(fontsize=11, loc="lower right")
+    figure.legend(fontsize=11, loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
@@ -208,7 +208,7 @@ def render_alarms(prior: float, hits: float, false_alarms: float, miss: float) -
     left.tick_params(axis="x", labelsize=12)
     shares = np.logspace(-5, np.log10(0.9), 200)
     right.plot(shares, [beyond.right_alarms(share, hits, false_alarms) for share in shares], color="0.4")
-    right.plot([1e-5, 0.9], [1e-5, 0.9], color="0.7", linestyle=":", label="an alarm that tells nothing")
+    right.plot(shares, shares, color="0.6", linestyle=":", label="an alarm that tells nothing")
     worth = beyond.right_alarms(prior, hits, false_alarms)
     right.plot(prior, worth, "o", color="black", markersize=9, label="yours")
     right.set(xscale="log", ylim=(-0.03, 1.03))
