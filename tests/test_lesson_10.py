@@ -15,7 +15,7 @@ LESSON = series.NOTEBOOKS / "10_leave_cifake.ipynb"
 NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w])|(?<![\w.,])\d+\.\d+|(?<![\w.,×/])\d{3,}(?![\w,.]\d)")
 # Numbers that are no result: of data sets, of formulas and examples, a version, an address or a year.
 GIVEN = {
-    *("10,000", "5,000", "3,000", "7,000", "600"),
+    *("10,000", "5,000", "3,000", "7,000", "100,000", "600"),
     *("0.98", "0.99", "0.01", "1.4", "499", "9.98", "4:2:0", "0.02", "500", "0.1"),
     *("1992", "1995", "2000", "2019", "2020", "2021", "2023", "2024", "2025", "102"),
 }
@@ -34,7 +34,7 @@ def shown(lesson, start):
 
 def row_of(text, name):
     """Return the numbers in the row of a table that begins with a name."""
-    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    (line,) = [line for line in text.splitlines() if re.match(rf"{re.escape(name)}\s+\d", line)]
     return [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", line[len(name) :])]
 
 

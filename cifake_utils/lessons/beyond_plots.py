@@ -199,7 +199,10 @@ def render_alarms(prior: float, hits: float, false_alarms: float, miss: float) -
     figure = Figure((9.6, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     left.bar(
-        [f"{name} alarms" for name in counts], list(counts.values()), color=[COLOURS["FAKE"], COLOURS["REAL"]], width=0.6
+        [f"{name} alarms" for name in counts],
+        list(counts.values()),
+        color=[COLOURS["FAKE"], COLOURS["REAL"]],
+        width=0.6,
     )
     for place, count in enumerate(counts.values()):
         left.annotate(f"{count:,.0f}", (place, count), (0, 3), textcoords="offset points", ha="center", fontsize=12)

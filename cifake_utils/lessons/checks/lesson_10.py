@@ -15,7 +15,7 @@ QUALITIES = (95, 75, 50, 25)  # of an earlier compression, exercise 5
 
 
 def alarms(found: float | None) -> Verdict:
-    """Check the share of right alarms, where 1 image in 500 is FAKE, 98 % of them are found, and 2 % alarms are false."""
+    """Check the share of right alarms, where 1 image in 500 is FAKE, hits are 98 %, and false alarms 2 %."""
     right = beyond.right_alarms(1 / 500, 0.98, 0.02)
     mistakes = [
         (0.98, "This is the share of the FAKE images that raise an alarm. Which share of the alarms is meant?"),
@@ -160,9 +160,11 @@ def both_signs(answer: Callable | None, better: int | None, worst: str | None) -
     verdict = checks.value(better, count, wrong, tolerance=1e-6)
     if not verdict.right:
         return verdict
-    lowest = [(min(before, key=lambda kind: before[kind]), "It has the lowest AUROC without squares. Which loses most?")]
-    lowest.append((max(gains, key=lambda kind: gains[kind]), "The count is right, but this is the one that gains most."))
-    verdict = checks.value(worst, min(gains, key=lambda kind: gains[kind]), lowest)
+    mistakes = [
+        (min(before, key=before.__getitem__), "It has the lowest AUROC without squares. Which one loses most?"),
+        (max(gains, key=gains.__getitem__), "The count is right, but this is the one that gains most."),
+    ]
+    verdict = checks.value(worst, min(gains, key=gains.__getitem__), mistakes)
     if verdict.right:
         return checks.right("A clue for both signs helps on most, and fails where an image lies outside of all it saw.")
     return verdict
