@@ -77,7 +77,7 @@ def heat(matrix: pd.DataFrame, title: str) -> Figure:
     values = matrix.to_numpy(dtype=float)
     axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        colour = "white" if abs(value - 0.5) > 0.33 else "black"
+        colour = "white" if value < 0.25 or value > 0.86 else "black"
         text = "" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
     axes.set_xticks(range(columns), list(matrix.columns), rotation=35, ha="right", fontsize=10)
