@@ -102,7 +102,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--model",
             metavar="NAME",
-            help="a model that you trained (default: the one that comes with the package)",
+            help="a model that you trained, or general: a detector that comes with the package too, and has learned "
+            "from many kinds of generators (default: the one that comes with the package and knows CIFAKE best)",
         )
 
     commands.add_parser("results", help="print the tables of docs/results.md and docs/detector.md")

@@ -72,7 +72,7 @@ def averaged(heads: Sequence[Head]) -> Head:
     return made
 
 
-class Detector(models.Detector):
+class GeneralDetector(models.Detector):
     """The embedded backbone on images enlarged twice, means and spreads of its maps, and a head.
 
     Parameters
@@ -99,7 +99,7 @@ class General:
 
     Attributes
     ----------
-    model : Detector
+    model : GeneralDetector
         On the CPU in eval mode.
     record : records.Record
         Of its training, with P(FAKE) of a part of CIFAKE's validation and test images.
@@ -110,7 +110,7 @@ class General:
         head like it that never saw them, and its temperature.
     """
 
-    model: Detector
+    model: GeneralDetector
     record: records.Record
     familiarity: Familiarity
     facts: dict
@@ -139,4 +139,4 @@ def load(path: Path = FILE) -> General:
     state = weights.dequantise(tensors)
     head = Head(state["hidden.weight"].shape[1], state["hidden.weight"].shape[0])
     head.load_state_dict(state)
-    return General(Detector(head, facts["stages"]), records.read(RECORD), Familiarity.of_tensors(known), facts)
+    return General(GeneralDetector(head, facts["stages"]), records.read(RECORD), Familiarity.of_tensors(known), facts)

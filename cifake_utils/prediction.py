@@ -69,12 +69,12 @@ class Asked:
         What a report calls the model.
     accuracy : float
         On the test images of its data set.
-    learned_from : str
-        Sentences on what the model learned from and where its limits are.
-    knows : str
-        What it knows, for the line below a picture.
     facts : str
         Sentences on what else was measured; may be empty.
+    limits : str
+        Sentences on what the model learned from and where its limits are; if empty, those of its data set.
+    knows : str
+        What it knows, for the line below a picture; if empty, its data set.
     """
 
     model: models.Detector
@@ -83,9 +83,14 @@ class Asked:
     known: Familiarity
     name: str
     accuracy: float
-    learned_from: str
-    knows: str
     facts: str = ""
+    limits: str = ""
+    knows: str = ""
+
+    @property
+    def learned_from(self) -> str:
+        """Sentences on what the model learned from."""
+        return self.limits or data_sets.get(self.record.data).learned_from
 
 
 @dataclass(frozen=True)
@@ -161,21 +166,19 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
         return _general()
     if name is None:
         found = embedded.load()
-        model, record, temperature, known = found.model, found.record, found.facts["temperature"], found.familiarity
-        own = f"the detector that comes with this package ({record.name})"
-        accuracy, count = found.facts["test"]["rounded"]["accuracy"], found.facts["gan_images"]
+        facts = found.facts
         others = (
-            f"Of {count} images that another kind of generator made (a GAN), it calls "
-            f"{round(found.facts['gan_called_fake'] * count)} FAKE."
+            f"Of {facts['gan_images']} images that another kind of generator made (a GAN), it calls "
+            f"{round(facts['gan_called_fake'] * facts['gan_images'])} FAKE."
         )
-    else:
-        model, record = experiments.trained(name, profile)
-        temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
-        cifake = data.load(profile)
-        known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
-        own, accuracy, others = f"your run {record.name}", record.metrics["test"]["accuracy"], ""
-    learned = data_sets.get(record.data)
-    return Asked(model, record, temperature, known, own, accuracy, learned.learned_from, learned.title, others)
+        own = f"the detector that comes with this package ({found.record.name})"
+        accuracy = facts["test"]["rounded"]["accuracy"]
+        return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, accuracy, others)
+    model, record = experiments.trained(name, profile)
+    temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
+    cifake = data.load(profile)
+    known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
+    return Asked(model, record, temperature, known, f"your run {record.name}", record.metrics["test"]["accuracy"])
 
 
 def _general() -> Asked:
@@ -183,16 +186,18 @@ def _general() -> Asked:
     found = general.load()
     unseen, own = found.facts["unseen"], found.facts["test"]["accuracy"]
     lowest = min(unseen, key=unseen.__getitem__)
-    learned_from = (
-        f"Its limits: it learned from {found.facts['learned_from']} A head like it that was trained without one "
-        f"of the {len(unseen)} kinds had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
-        f"{unseen[lowest]:.2f} on the hardest ({lowest}). These generators are weak. On better ones expect less; chance "
-        f"is 0.50. On CIFAKE it is right less often ({_percent(own)}) than the detector that is asked without --model."
+    limits = (
+        f"Its limits: it learned from {found.facts['learned_from']} Heads like it, each trained without one of these "
+        f"{len(unseen)} kinds, had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
+        f"{unseen[lowest]:.2f} on the hardest ({lowest}). Chance is 0.50. These generators are weak: on better ones "
+        f"expect less. Trained without smooth images, a head had {found.facts['unseen_strict']:.2f} on those of a VAE, "
+        f"which are smooth. It calls most blurred photographs FAKE. On CIFAKE it is right less often ({_percent(own)}) "
+        "than the detector that is asked without --model."
     )
     name = "the general detector that comes with this package"
     knows = "CIFAKE and seven small generators"
     temperature = found.facts["temperature"]
-    return Asked(found.model, found.record, temperature, found.familiarity, name, own, learned_from, knows)
+    return Asked(found.model, found.record, temperature, found.familiarity, name, own, limits=limits, knows=knows)
 
 
 def predict(
@@ -352,7 +357,8 @@ def _draw(path: Path, asked: Asked, answer: Answer) -> None:
             dimensions = fractal.local_dimensions(answer.image.float().mean(0))
     chance = "" if answer.called is None else f" (chance of FAKE: {answer.chance})"
     title = f"{filenames.shown(answer.path.name, 60)}: {answer.verdict}{chance}"
-    limits = f"{asked.record.name} says this, and knows {asked.knows} alone. {NO_PROOF}"
+    knows = asked.knows or data_sets.get(asked.record.data).title
+    limits = f"{asked.record.name} says this, and knows {knows} alone. {NO_PROOF}"
     figure = explanation.picture(answer.image, title, answer.called, evidence, dimensions, limits)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter(
@@ -445,10 +451,11 @@ def _about(asked: Asked) -> list[str]:
     p = evaluation.with_temperature(record.probabilities["test"], asked.temperature)
     sure = np.maximum(p, 1 - p) >= SURE
     right = ((p > 0.5) == labels)[sure].mean() if sure.any() else float("nan")
+    which = f"test images of {data_sets.get(record.data).title}" if asked.limits else "such images"
     return [
         _filled(f"Asked: {asked.name}. {asked.learned_from}"),
         _filled(
-            f"Of {len(labels):,} such images that it had not seen, it labels "
+            f"Of {len(labels):,} {which} that it had not seen, it labels "
             f"{_percent(asked.accuracy)} correctly. It is sure enough for a verdict on "
             f"{_percent(sure.mean())} of them, and {_percent(right)} of these verdicts are right. {asked.facts}"
         ),

@@ -11,6 +11,7 @@ from PIL import Image
 from cifake_utils import batches, data, evaluation, experiments, familiarity, general, profiles, weights
 from cifake_utils.__main__ import main
 from cifake_utils.lessons import unseen, zoo
+from tools import make_general
 
 STAGES = ("stem", "layer1")
 
@@ -109,3 +110,50 @@ def test_evaluate_prints_its_limits_first(runs, tmp_path, capsys):
     assert printed.startswith("Asked: the general detector that comes with this package. Its limits: it learned from")
     assert "These generators are weak" in printed and "right less often" in printed
     assert "of 25 called FAKE" in printed
+
+
+def test_the_page_says_what_was_measured():
+    page = (profiles.PROJECT / "docs" / "detector.md").read_text(encoding="utf-8")
+    for _, row in unseen.ways().iterrows():
+        lowest = f"{row['lowest']:.3f} ({row['lowest_kind']})"
+        assert f"| {row['way']} | {row['mean']:.3f} | {lowest} | {row['cifake']:.3f} |" in page
+    facts = general.load().facts
+    for kind, auroc in facts["unseen"].items():
+        assert f"| {kind} | {auroc:.3f} |" in page
+    for photographs, share in facts["called_fake"].items():
+        assert f"| {photographs} | {100 * share:.1f} % |" in page
+
+
+class TestTool:
+    def test_no_head_learns_from_the_network_that_it_is_tested_on(self):
+        for kind in unseen.KINDS:
+            shares = make_general.shares_without(kind, True, True, True)
+            assert kind not in shares.kinds and len(shares.kinds) == len(unseen.KINDS) - 1
+        noised = {"noised_half", "noised_third"}
+        assert noised.isdisjoint(make_general.shares_without("ddpm", True, True, True).renderings)
+        assert noised <= set(make_general.shares_without("vae", True, True, True).renderings)
+        strict = make_general.shares_without("vae", True, True, True, make_general.RELATIVES)
+        assert set(strict.renderings) == noised
+
+    def test_half_of_the_weight_is_on_real_images_and_the_rest_is_shared_evenly(self):
+        named = make_general.Shares(("gan", "vae"), ("noised_half",), cifake=True).weights()
+        assert sum(named.values()) == pytest.approx(1)
+        assert sum(make_general.REAL_WEIGHTS.values()) == pytest.approx(0.5)
+        assert named["gan"] == pytest.approx(1 / 12) and named["noised_half"] == pytest.approx(1 / 6)
+        assert named["train_fake"] == pytest.approx(1 / 6)
+
+    def test_heads_learn_from_features(self, monkeypatch):
+        drawn = {"train_real": 0.0, "train_again": 0.0, "train_fake": 3.0, "other": -3.0}
+        kept = {name: torch.randn(300, 4) + mean for name, mean in drawn.items()}
+        monkeypatch.setattr(make_general, "features", lambda name, stages: kept[name])
+        settings = make_general.Settings(("layer1",), hidden=16, seeds=2, epochs=10, rate=1e-2)
+        head = make_general.fitted(make_general.Shares(("other",), cifake=True).weights(), settings)
+        real = make_general.said(head, settings, "train_real")
+        for kind in ("train_fake", "other"):  # one on either side of REAL, which no linear head could tell from both
+            assert make_general.against(real, make_general.said(head, settings, kind)) > 0.95
+
+    def test_photographs_changed_by_hand_stay_images(self):
+        images = drawn(2)
+        for change in make_general.CHANGES.values():
+            changed = change(images)
+            assert changed.dtype == torch.uint8 and changed.shape == images.shape and not changed.equal(images)

@@ -34,6 +34,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda *x: abs(cohens_d(*x)),),
             (lambda *x: norm.cdf(cohens_d(*x) / 2),),
             (lambda *x: norm.cdf(abs(cohens_d(*x))),),
+            (lambda *x: norm.sf(abs(cohens_d(*x)) / 2),),
             (lambda *x: 100 * norm.cdf(abs(cohens_d(*x)) / 2),),
             (lambda *x: norm.pdf(abs(cohens_d(*x)) / 2),),
             (lambda m, s, n, t: norm.cdf(abs(n - m) / (s + t)),),  # the mean of both deviations
@@ -61,6 +62,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda x: 0,),
             (lambda x: len({pixels.numpy().tobytes() for pixels in x}),),
             (lambda x: int((x[1:] == x[:-1]).flatten(1).all(1).sum()),),
+            (lambda x: sum(torch.equal(x[i], x[j]) for i in range(len(x)) for j in range(i)),),
             (lambda x: len(x) - len(set(x)),),  # tensors are compared by identity
             (lambda x: len(x) - len(torch.unique(x.flatten(1).long().sum(1))),),
         ],

@@ -45,6 +45,7 @@ def best_accuracy(answer: Callable | None) -> Verdict:
             lambda *x: norm.cdf(abs(effect(*x))),
             "You put the whole |d| into Φ. Each label is only half of it away from the threshold.",
         ),
+        (lambda *x: 1 - solution(*x), "That is the share on the wrong side of the threshold."),
         (lambda *x: 100 * solution(*x), "Give a share from 0 to 1, not a percentage."),
         (
             lambda *x: norm.pdf(abs(effect(*x)) / 2),
@@ -123,7 +124,7 @@ def saturation(answer: Callable | None, effect: Any, cifake: Cifake) -> Verdict:
         (expected[[1, 0, 2]], "The numbers are there, in another order: d comes first."),
         (of(cifake.train), "These are the numbers of the training images. Asked are the validation images."),
     ]
-    verdict = value(effect, expected, mistakes)
+    verdict = value(effect, expected, mistakes, tolerance=0.006)
     return right("Look at the interval before you write down what follows.") if verdict.right else verdict
 
 
@@ -140,6 +141,10 @@ def repeated(answer: Callable | None) -> Verdict:
         (
             lambda x: int((groups(x) > 1).sum()),
             "You counted which images have copies. An image that occurs three times has two copies.",
+        ),
+        (
+            lambda x: int((groups(x) * (groups(x) - 1)).sum()) // 2,
+            "You counted pairs. An image that occurs three times makes three pairs, and counts only twice.",
         ),
         (
             lambda x: int((x[1:] == x[:-1]).flatten(1).all(1).sum()),
