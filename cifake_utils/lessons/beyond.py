@@ -135,7 +135,7 @@ def power_ratio(group: np.ndarray, photographs: np.ndarray, seed: int = 0) -> tu
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(differences, (0.025, 0.975))
-    return tuple(float(10**value) for value in (group.mean() - photographs.mean(), low, high))
+    return float(10 ** (group.mean() - photographs.mean())), float(10**low), float(10**high)
 
 
 def auroc(photographs: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
