@@ -474,3 +474,44 @@ def test_prices_follow_the_choice_of_width_and_epochs(lab, run_all):
     for text in ("inside the network", "at half the width", "average over"):  # no label is cut
         label = cell.locator("label.widget-label").get_by_text(text, exact=True)
         assert label.evaluate("found => found.scrollWidth <= found.clientWidth")
+
+
+EXPLORERS = """\
+import numpy as np
+from cifake_utils.lessons import beyond, beyond_plots
+kinds = {"DDPM": "ddpm", "VAE": "vae"}
+powers = {beyond.PHOTOGRAPHS: beyond.read().spectra[beyond.PHOTOGRAPHS]}
+powers |= {name: beyond.spectra(beyond.images(kind)) for name, kind in kinds.items()}
+P = {name: np.linspace(0, 1, 50) ** power for power, name in enumerate(powers, 1)}
+"""
+
+
+def test_generators_and_alarms(lab, run_all):
+    sources = [EXPLORERS, "beyond_plots.generator_explorer(powers, P)"]
+    sources.append("beyond_plots.alarm_explorer({'good': (0.99, 0.01), 'poor': (0.2, 0.03)})")
+    kernel = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4).metadata.kernelspec
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, lab[0] / "explorers.ipynb")
+    page = run_all("explorers.ipynb")
+    generators, alarms = (page.locator(".jp-CodeCell").nth(number) for number in (1, 2))
+
+    choice = generators.get_by_role("combobox")
+    widget = Widget(choice)
+    before = widget.seen()
+    expect(generators.get_by_text(re.compile("^DDPM: 1 times the photographs' power"))).to_be_visible()
+    choice.select_option("VAE")
+    widget.expect_another_picture(*before)
+    expect(generators.get_by_text(re.compile("^VAE: 0.0[0-9]+ times the photographs' power"))).to_be_visible()
+
+    slider = find_slider(page, "FAKE")
+    widget = Widget(slider)
+    before = widget.seen()
+    expect(alarms.get_by_text("9.0% of the alarms are right")).to_be_visible()
+    with dragged(page, slider):  # to the left end, where every second image is FAKE
+        widget.expect_another_picture(*before)
+    expect(alarms.get_by_text("99.0% of the alarms are right")).to_be_visible()
+    before = widget.seen()
+    alarms.get_by_role("combobox").select_option("poor")
+    widget.expect_another_picture(*before)
+    expect(alarms.get_by_text("Cheapest: call every image FAKE")).to_be_visible()

@@ -22,7 +22,7 @@ from cifake_utils import (
     training,
     weights,
 )
-from cifake_utils.lessons import comparison, robustness
+from cifake_utils.lessons import beyond, comparison, robustness
 from cifake_utils.support import fingerprint, verified
 from tests.small import Narrow, cifake
 
@@ -205,6 +205,7 @@ def test_reference_files_are_named(tmp_path, monkeypatch):
         f"{run}.json": lambda folder: records.read(folder / f"{run}.json"),
         f"{run}.npz": lambda folder: records.read(folder / f"{run}.json"),
         f"{run}-robustness.npz": lambda folder: robustness.read(folder / f"{run}-robustness.npz"),
+        "beyond.npz": lambda folder: beyond.read(folder / "beyond.npz"),
         "test_images.npz": lambda folder: comparison.image_facts(folder / "test_images.npz"),
         "fractal_effects.json": lambda folder: verified.load_json(folder / "fractal_effects.json"),
     }

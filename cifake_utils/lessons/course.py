@@ -42,6 +42,7 @@ LESSONS = {
     "07": Lesson("Learn from\nrotations", (4, 0), ("04",)),
     "08": Lesson("Compare", (5, 0), ("06", "07")),
     "09": Lesson("Go\nfurther", (6, 0), ("08",)),
+    "10": Lesson("Leave\nCIFAKE", (6, 1), ("08",)),
 }
 WIDTH, HEIGHT = 0.76, 0.72  # of a box, where columns and rows are 1 apart
 
