@@ -196,5 +196,5 @@ def jpeg_traces(images: torch.Tensor) -> np.ndarray:
     luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     brightness = torch.einsum("c,nchw->nhw", luma, images.double())
     blocks = brightness.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3)  # (N, rows, columns, 8, 8)
-    waves = np.abs(dctn(blocks.numpy(), axes=(-2, -1), norm="ortho"))
+    waves = np.abs(np.asarray(dctn(blocks.numpy(), axes=(-2, -1), norm="ortho")))
     return np.log(waves.mean((1, 2)).reshape(len(images), 64) + 0.1)

@@ -164,7 +164,7 @@ def render_generator(
     right.set_ylim(0, 1)
     for axes in (left, right):
         axes.legend(fontsize=11)
-    ratio, low, high = beyond.power_ratio(*map(beyond.fine_detail, reversed(powers)))
+    ratio, low, high = beyond.power_ratio(beyond.fine_detail(powers[1]), beyond.fine_detail(powers[0]))
     above, below, top = beyond.auroc(*probabilities)
     return figure, (
         f"{name}: {ratio:.3g} times the photographs' power at 14 to 16 cycles an image ({low:.3g} to {high:.3g}). "

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from cifake_utils import data, evaluation
 from cifake_utils.lessons import beyond, checks, exploration, robustness
@@ -160,11 +160,11 @@ def both_signs(answer: Callable | None, better: int | None, worst: str | None) -
     verdict = checks.value(better, count, wrong, tolerance=1e-6)
     if not verdict.right:
         return verdict
-    mistakes = [
+    names = [
         (min(before, key=before.__getitem__), "It has the lowest AUROC without squares. Which one loses most?"),
         (max(gains, key=gains.__getitem__), "The count is right, but this is the one that gains most."),
     ]
-    verdict = checks.value(worst, min(gains, key=gains.__getitem__), mistakes)
+    verdict = checks.value(worst, min(gains, key=gains.__getitem__), names)
     if verdict.right:
         return checks.right("A clue for both signs helps on most, and fails where an image lies outside of all it saw.")
     return verdict
@@ -180,10 +180,10 @@ def compressed_before(quality: int, last: int = 75) -> tuple[float, int]:
     lot = np.random.default_rng(0).permutation(np.repeat([data.REAL, data.FAKE], len(pieces) // 2))
     fake = torch.from_numpy(lot == data.FAKE)[:, None, None, None]
     stored = robustness.jpeg(torch.where(fake, robustness.jpeg(pieces, quality), pieces), last)
-    learning = np.repeat(np.arange(10), 60) < 6
-    traces = torch.from_numpy(beyond.jpeg_traces(stored))
-    fitted = exploration.probe(traces[learning], torch.from_numpy(lot[learning]))
-    return float(fitted.score(traces[~learning].numpy(), lot[~learning])), int((~learning).sum())
+    learning = torch.arange(10).repeat_interleave(60) < 6
+    traces, labels = torch.from_numpy(beyond.jpeg_traces(stored)), torch.from_numpy(lot)
+    fitted = exploration.probe(traces[learning], labels[learning])
+    return float(fitted.score(traces[~learning].numpy(), labels[~learning].numpy())), int((~learning).sum())
 
 
 def twice(found: Collection[int] | None, weaker: bool | None) -> Verdict:
@@ -238,11 +238,11 @@ def teachers(last: int = 16) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _correlations() -> dict[str, float]:
-    found = {f"{kind} {last}": kind for last in (16, 13) for kind in ("rank", "plain")}
-    for name in found:
-        kind, last = name.split()
-        measure = spearmanr if kind == "rank" else pearsonr
-        found[name] = float(measure(*teachers(int(last))).statistic)
+    found = {}
+    for last in (16, 13):
+        ratios, scores = teachers(last)
+        found[f"rank {last}"] = float(np.corrcoef(rankdata(ratios), rankdata(scores))[0, 1])
+        found[f"plain {last}"] = float(np.corrcoef(ratios, scores)[0, 1])
     return found
 
 
