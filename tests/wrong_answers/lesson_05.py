@@ -39,6 +39,20 @@ def within_rows(maps, seed):
     return maps.gather(3, orders(n, h * w, seed).reshape(n, h, w).argsort(2)[:, None].expand(n, c, h, w))
 
 
+def rows_and_columns(maps, seed):
+    return whole_rows(whole_rows(maps, seed).mT, seed + 100).mT
+
+
+def turned(maps, seed):
+    turns = torch.randint(1, 4, (len(maps),), generator=torch.Generator().manual_seed(seed)).tolist()
+    return torch.stack([image.rot90(turn, (1, 2)) for image, turn in zip(maps, turns, strict=True)])
+
+
+def shifted(maps, seed):
+    steps = torch.randint(1, 8, (len(maps), 2), generator=torch.Generator().manual_seed(seed)).tolist()
+    return torch.stack([image.roll(step, (1, 2)) for image, step in zip(maps, steps, strict=True)])
+
+
 def right_order(maps, seed):
     n, c, h, w = maps.shape
     return taken(maps, orders(n, h * w, seed)[:, None].expand(n, c, h * w))
@@ -76,6 +90,8 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda train, other: (other - train.mean(0)) / (train.std(0) + 1e-6),),
             (lambda train, other: (other - train.mean(0)) / (train.var(0) + (train.var(0) == 0)),),
             (lambda train, other: (other - train.mean()) / train.std(),),
+            (lambda train, other: (other - train.mean(0)) / other.std(0),),
+            (lambda train, other: (other - other.mean(0)) / (train.std(0) + (train.std(0) == 0)),),
             (lambda train, other: (train - train.mean(0)) / (train.std(0) + (train.std(0) == 0)),),
             (lambda train, other: other / (train.std(0) + (train.std(0) == 0)),),
             (3,),
@@ -92,6 +108,9 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (across_images,),
             (whole_rows,),
             (within_rows,),
+            (rows_and_columns,),
+            (turned,),
+            (shifted,),
             (unseeded,),
             (lambda maps, seed: maps.flip(3),),
         ],

@@ -40,9 +40,13 @@ def dimensions_of_larger_images(count: float | None) -> Verdict:
     return checks.right("So larger images let the layer sit one stage deeper.") if verdict.right else verdict
 
 
+def _divisor(features: torch.Tensor) -> torch.Tensor:
+    sigma = features.std(0)
+    return torch.where(sigma > 1e-9, sigma, 1)
+
+
 def _scaled(train: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    mu, sigma = train.mean(0), train.std(0)
-    return (other - mu) / torch.where(sigma > 1e-9, sigma, 1)
+    return (other - train.mean(0)) / _divisor(train)
 
 
 def _varying(answer: Callable) -> Callable:
@@ -68,6 +72,14 @@ def standardised(answer: Callable | None) -> Verdict:
         (
             lambda train, other: _scaled(torch.cat([train, other]), other),
             "You took mean and deviation of both together. The others must not have a say.",
+        ),
+        (
+            lambda train, other: (other - train.mean(0)) / _divisor(other),
+            "The mean is right, and the deviation is that of the others. Use the training's.",
+        ),
+        (
+            lambda train, other: (other - other.mean(0)) / _divisor(train),
+            "The deviation is right, and the mean is that of the others. Use the training's.",
         ),
         (lambda train, other: other - train.mean(0), "The mean is gone, and the unit is still there."),
         (
@@ -123,6 +135,13 @@ def scrambled(answer: Callable | None) -> Verdict:
     for axis, name in ((2, "columns"), (3, "rows")):
         if torch.equal(first.sort(axis).values, maps.sort(axis).values):
             return checks.wrong(f"The pixels stayed in their {name}. They may go anywhere in their map.")
+    places = one.flatten().argsort()[(values[:, 0] % 100).long()].reshape(6, 8, 8)  # where each pixel was before
+    row, column = places // 8, places % 8
+    steps = [row.diff(dim=axis).abs() + column.diff(dim=axis).abs() for axis in (1, 2)]
+    if max((step == 1).float().mean() for step in steps) > 0.3:  # 0.06 in a random order
+        return checks.wrong("Most neighbours are still neighbours. Each pixel must move by itself.")
+    if max((line.diff(dim=axis) == 0).float().mean() for line in (row, column) for axis in (1, 2)) > 0.5:
+        return checks.wrong("Pixels that shared a row or a column still share one. Each pixel must move by itself.")
     if not torch.equal(first, again):
         return checks.wrong("The same seed gave two results. Use a torch.Generator with this seed.")
     if torch.equal(first, other):
