@@ -24,13 +24,14 @@ def missing_label(share: float | None) -> Verdict:
             0.5**7 * 8,
             "This multiplies by the number of images. The batch lacks a label only if all 8 have the other one.",
         ),
+        (100 * expected, "This is in per cent. The question asks for a share, between 0 and 1."),
         (1 - expected, "This is the share of the batches that have both labels."),
         (0.5**16, "This is the probability of two such batches in a row, one of each kind. Either of them is enough."),
         (0.25, "This is the share with at most two images. A batch has 8."),
     ]
     verdict = checks.value(share, expected, mistakes, tolerance=1e-4)
     if verdict.right:
-        return checks.right("About one batch in 128. With 64 images a batch it would practically never happen.")
+        return checks.right("One batch in 128. With 64 images a batch it would practically never happen.")
     return verdict
 
 
@@ -143,7 +144,7 @@ def repaired(temperature: Any, ece: Any, change: Any) -> Verdict:
     verdict = checks.value(change, 0.0, tolerance=1e-6)
     if not verdict.right:
         return checks.wrong("About the accuracy: can dividing log odds by a positive number move an image across ½?")
-    return checks.right("Honest probabilities are back. What the early stop cost in accuracy is not.")
+    return checks.right("Most of the honesty is back. The accuracy that the early stop cost is not.")
 
 
 def sign_matters(p_values: Sequence | None, conclusion: str | None) -> Verdict:
