@@ -138,7 +138,7 @@ def weighted(answer: Callable | None, chosen: float | None, accuracy: float | No
     best = 10 - int(val[::-1].argmax())
     wrong = [
         (1 - best / 10, "The function is right, but this is the weight of the other model."),
-        (0.5, "The function is right, but with equal weights strong loses. Try all eleven."),
+        (0.5, "The function is right, but these are equal weights. Try all eleven on validation images."),
         ((10 - int(test[::-1].argmax())) / 10, "The function is right, but test images are not there to choose with."),
         (1.0, "The function is right, but this is strong alone. Is there nothing better on validation images?"),
     ]
