@@ -6,7 +6,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from cifake_utils import catalogue, experiments, profiles, records
+from cifake_utils import catalogue, evaluation, experiments, profiles, records
 from cifake_utils.lessons import comparison, results, series
 
 TEXT = " ".join(
@@ -91,6 +91,19 @@ def test_the_distance_to_the_paper():
         "accuracy"
     ]
     assert control - frozen > 20 * abs(tuned - control)
+
+
+def test_model_5_as_written():
+    (run,) = records.references("resnet50_rotation_as_written")
+    accuracy = run.metrics["test"]["accuracy"]
+    low, high = evaluation.accuracy_interval(accuracy, 20_000)
+    assert f"we reach {accuracy:.4f}" in TEXT and f"interval is {low:.4f} to {high:.4f}" in TEXT
+    assert high < catalogue.get("resnet50_rotation").paper < high + 0.001 and "0.9591 lies just above it" in TEXT
+    ours, written = (
+        experiments.hyperparameters(name, profiles.get("full")) for name in (TUNED[0].experiment, run.experiment)
+    )
+    assert ours["epochs"] == written["epochs"] and "as many epochs as ours" in TEXT
+    assert "patience" in written and "one training with the paper's recipe" in TEXT
 
 
 def test_equal_steps():
