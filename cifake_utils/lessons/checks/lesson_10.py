@@ -83,7 +83,9 @@ def break_even(answer: Callable | None, found: float | None) -> Verdict:
     ]
     verdict = checks.value(found, _break_even(0.99, 0.01, 100), wrong, tolerance=1e-5)
     if verdict.right:
-        return checks.right("One FAKE image in ten thousand is enough. A person should look at the alarms, though.")
+        return checks.right(
+            "A little more than one FAKE image in ten thousand is enough. A person should look at the alarms, though."
+        )
     return verdict
 
 
@@ -166,7 +168,9 @@ def both_signs(answer: Callable | None, better: int | None, worst: str | None) -
     ]
     verdict = checks.value(worst, min(gains, key=gains.__getitem__), names)
     if verdict.right:
-        return checks.right("A clue for both signs helps on most, and fails where an image lies outside of all it saw.")
+        return checks.right(
+            "Squares help on most, and fail on the one whose images lie far outside of all that was learned."
+        )
     return verdict
 
 
@@ -213,7 +217,9 @@ def twice(found: Collection[int] | None, weaker: bool | None) -> Verdict:
         return checks.wrong("The set is right. Expected True or False.")
     if not weaker:
         return checks.wrong("The set is right. Sort the accuracies by the quality of the first compression.")
-    return checks.right("The last encoder hides what came before only where it rounds more coarsely.")
+    return checks.right(
+        "What a stronger encoder rounded away before does not come back. The others are not seen with 240 pieces."
+    )
 
 
 @cache
@@ -278,4 +284,4 @@ def explained(with_them: float | None, without: float | None, needed: bool | Non
         return checks.wrong("Both numbers are right. Expected True or False.")
     if needed:
         return checks.wrong("Both numbers are right. Did the connection go away without these frequencies?")
-    return checks.right("A control has just refuted the simplest explanation.")
+    return checks.right("The connection stays without these frequencies, so they are not needed for it.")
