@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["ACCELERATE_USE_CPU"] = "true"  # tests go through all profiles, but a process keeps one device
 
 # Tests that start processes of their own; with the lessons whose metadata say so they take most memory.
-LARGE_TESTS = ("test_site.py", "test_browser.py", "test_distributed.py", "test_training.py")
+LARGE_TESTS = ("test_browser.py", "test_distributed.py", "test_training.py")
 ORDER = ("large", "light", "usual")
 
 

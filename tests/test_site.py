@@ -137,14 +137,14 @@ def test_every_page_can_be_read(site, browser):
     """No error; nothing from a network; pictures and formulas are there; nothing grave for axe; a telephone will do."""
     problems = {}
     context = browser.new_context(color_scheme="light", reduced_motion="reduce", viewport=DESKTOP)
-    page = context.new_page()
     found, requested = [], []
-    page.on("console", lambda message: message.type == "error" and found.append(message.text))
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith("http") and requested.append(sent.url))
+    context.on("console", lambda message: message.type == "error" and found.append(message.text))
+    context.on("weberror", lambda error: found.append(str(error.error)))
+    context.on("request", lambda sent: sent.url.startswith("http") and requested.append(sent.url))
     for address in BUTTONS:
-        page.route(address, lambda route: route.fulfill(body=PICTURE, content_type="image/svg+xml"))
+        context.route(address, lambda route: route.fulfill(body=PICTURE, content_type="image/svg+xml"))
     for path in html_files(site):
+        page = context.new_page()  # one page for all would keep the memory of all
         page.goto(path.as_uri())
         page.wait_for_function(FORMULAS_ARE_SET)
         found += page.evaluate(UNLOADED)
@@ -156,6 +156,7 @@ def test_every_page_can_be_read(site, browser):
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         found += [f"dark: {violation}" for violation in violations(page, CONTRAST)]
         found += [f"from a network: {address}" for address in requested if address not in BUTTONS]
+        page.close()
         problems[path.relative_to(site).as_posix()] = found.copy()
         found.clear()
         requested.clear()
