@@ -1,16 +1,24 @@
 """Say whether an image is like those that a detector was trained on, from the features that the detector computes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.decomposition import PCA
 
+from cifake_utils import weights
 from cifake_utils.batches import normalise
 from cifake_utils.models import Backbone, Maps
+from cifake_utils.support import verified
+from cifake_utils.support.files import replacing
 
+PREFIX = "familiarity."  # in files of detectors, of the names of tensors that belong to the density
 COMPONENTS = 32
 FALSE_ALARMS = 0.01  # share of validation images that count as unlike
 MOST_IMAGES = 2_000
@@ -143,3 +151,27 @@ def features_of(backbone: Backbone, images: torch.Tensor, stages: Sequence[str] 
     """
     batches = images.split(AT_ONCE)
     return torch.cat([means_and_spreads(backbone(normalise(batch), last=stages[-1]), stages) for batch in batches])
+
+
+def save(path: Path, state: dict[str, torch.Tensor], known: Familiarity, facts: dict) -> None:
+    """Write the file of a detector: its state dict, rounded to 8 bits (`weights.quantise`), the density, and facts.
+
+    The directions of the density are rounded to 16 bits. The facts are JSON types.
+    """
+    tensors = weights.quantise(state) | {PREFIX + name: value for name, value in known.tensors().items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"facts": json.dumps(facts)})
+
+
+def load(path: Path) -> tuple[dict[str, torch.Tensor], Familiarity, dict[str, Any]]:
+    """Return the state dict, the density and the facts in a file that `save` wrote.
+
+    Raises `verified.DamagedFile` if the file, which comes with the package, is damaged.
+    """
+    tensors = {}
+    with safe_open(verified.shipped(path), "pt") as file:
+        facts = json.loads(file.metadata()["facts"])
+        for name in file.keys():
+            tensors[name] = file.get_tensor(name)
+    known = {name.removeprefix(PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
+    return weights.dequantise(tensors), Familiarity.of_tensors(known), facts

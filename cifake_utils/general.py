@@ -4,29 +4,22 @@ It answers in a fresh clone, in every profile. `tools/make_general.py` makes its
 backbone computes. It knows more kinds of rendered images than the detector of `embedded`, and CIFAKE's less well.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from cifake_utils import familiarity, models, records, weights
 from cifake_utils.familiarity import Familiarity
-from cifake_utils.support import verified
-from cifake_utils.support.files import replacing
 
 NAME = "general"
 FILE = Path(__file__).parent / "assets" / "general_head.safetensors"
 RECORD = records.REFERENCE / "zoo" / f"{NAME}-seed0.json"
 LAYOUT = models.Layout(enlarge=2)
 LIMIT = 5.0  # standard deviations; features farther out count as if they lay there
-KNOWN = "familiarity."  # before the names of tensors that belong to the density
 
 
 class Head(nn.Module):
@@ -116,27 +109,13 @@ class General:
     facts: dict
 
 
-def save(path: Path, head: Head, familiarity: Familiarity, facts: dict) -> None:
-    """Write the file of a head. Its hidden layer is rounded to 8 bits (`weights.quantise`)."""
-    tensors = weights.quantise(head.state_dict())
-    tensors |= {KNOWN + name: value for name, value in familiarity.tensors().items()}
-    with replacing(path) as partial:
-        save_file(tensors, partial, {"facts": json.dumps(facts)})
-
-
 @cache
 def load(path: Path = FILE) -> General:
     """Return the general detector.
 
     Raises `verified.DamagedFile` if its file is damaged.
     """
-    tensors = {}
-    with safe_open(verified.shipped(path), "pt") as file:
-        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
-        for name in file.keys():
-            tensors[name] = file.get_tensor(name)
-    known = {name.removeprefix(KNOWN): tensors.pop(name) for name in list(tensors) if name.startswith(KNOWN)}
-    state = weights.dequantise(tensors)
+    state, known, facts = familiarity.load(path)
     head = Head(state["hidden.weight"].shape[1], state["hidden.weight"].shape[0])
     head.load_state_dict(state)
-    return General(GeneralDetector(head, facts["stages"]), records.read(RECORD), Familiarity.of_tensors(known), facts)
+    return General(GeneralDetector(head, facts["stages"]), records.read(RECORD), known, facts)

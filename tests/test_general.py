@@ -29,7 +29,7 @@ def test_a_head_comes_back_rounded(tmp_path):
     features = torch.randn(50, 640)
     known = familiarity.fit(features, features)
     path = tmp_path / "head.safetensors"
-    general.save(path, head, known, {"stages": list(STAGES), "temperature": 1.5})
+    familiarity.save(path, head.state_dict(), known, {"stages": list(STAGES), "temperature": 1.5})
     (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
     found = general.load(path)
     assert found.facts["temperature"] == 1.5 and not found.model.training

@@ -14,7 +14,6 @@ from tests import cells
 
 LESSON = series.NOTEBOOKS / "08_comparison.ipynb"
 DOCS = LESSON.parent.parent / "docs"
-NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w])|(?<![\w.,])\d+\.\d+|(?<![\w.,×/])\d{3,}(?![\w,.]\d)")
 # Numbers that are no result: of the paper, of the data set, of a formula, of its own recipe, or a year.
 GIVEN = {
     *("0.8123", "0.8464", "0.1316", "0.8475", "0.0001"),
@@ -37,15 +36,7 @@ def test_every_number_follows_from_the_probabilities(monkeypatch, runs):
 
     monkeypatch.setattr(records, "read", without_stored_scores)
     monkeypatch.setattr(plt, "show", lambda: None)
-    lesson, names, compared = nbformat.read(LESSON, as_version=4), {}, 0
-    for cell in lesson.cells:
-        if cell.cell_type != "code":
-            continue
-        shown = cells.run(cell.source, names)
-        if "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cell.source.startswith("questions."):
-            assert shown == cells.stored(cell), cell.source
-            compared += bool(shown)
-    assert compared > 25
+    assert cells.compared(LESSON) > 25
 
 
 def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
@@ -88,31 +79,12 @@ def test_what_is_not_measured_is_listed_and_the_lesson_goes_on(monkeypatch, runs
     assert re.search(r"means − fractal +–", text) and "resnet50_transfer" in names["answers"]
 
 
-def numbers_of(path):
-    """Return the numbers in the text of a lesson, without its exercises, formulas, links and lists of references."""
-    found = []
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "markdown" and exercises.TAG not in cell.metadata.get("tags", []):
-            text = re.sub(r"\$\$?.+?\$\$?|`[^`]*`|\]\([^)]*\)", " ", cell.source, flags=re.S)
-            found += [number.rstrip(".,") for number in NUMBER.findall(text)]
-    return found
-
-
 @pytest.mark.parametrize("path", [LESSON, exercises.solutions_of(LESSON)], ids=["lesson", "solutions"])
 def test_every_number_in_the_text_stands_in_an_output(path):
     """Outputs are compared with the records. A number of the text may be a rounded one of theirs."""
-    stored = nbformat.read(path, as_version=4)
-    shown = " ".join(cells.stored(cell) for cell in stored.cells if cell.cell_type == "code")
-    known = [number.replace(",", "") for number in re.findall(r"\d[\d,]*(?:\.\d+)?", shown)]
-
-    def in_an_output(number):
-        plain = number.replace(",", "")
-        digits = len(plain.partition(".")[2])
-        return plain in known or any(f"{float(other):.{digits}f}" == plain for other in known if "." in other)
-
-    found = numbers_of(path)
+    found = cells.numbers_of(path)
     assert len(found) >= 5
-    assert [number for number in found if number not in GIVEN and not in_an_output(number)] == []
+    assert cells.in_no_output(path, [number for number in found if number not in GIVEN]) == []
 
 
 def test_numbers_of_the_text_that_no_output_has():

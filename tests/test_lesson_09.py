@@ -10,7 +10,7 @@ import pytest
 
 from cifake_utils import models, profiles, records
 from cifake_utils.lessons import exercises, further, series
-from tests import cells, test_lesson_08
+from tests import cells
 
 LESSON = series.NOTEBOOKS / "09_go_further.ipynb"
 # Numbers that are no result: of ResNet50, of the data set, of a formula or its example, or a year.
@@ -33,15 +33,7 @@ def test_every_number_follows_from_the_probabilities(monkeypatch, runs):
 
     monkeypatch.setattr(records, "read", scored)
     monkeypatch.setattr(plt, "show", lambda: None)
-    lesson, names, compared = nbformat.read(LESSON, as_version=4), {}, 0
-    for cell in lesson.cells:
-        if cell.cell_type != "code" or "exploration.probe(" in cell.source:
-            continue
-        shown = cells.run(cell.source, names)
-        if "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cell.source.startswith("questions."):
-            assert shown == cells.stored(cell), cell.source
-            compared += bool(shown)
-    assert compared > 15
+    assert cells.compared(LESSON, "exploration.probe(") > 15
 
 
 def test_the_lesson_takes_further_trials(monkeypatch, runs):
@@ -64,18 +56,9 @@ def test_the_lesson_takes_further_trials(monkeypatch, runs):
 @pytest.mark.parametrize("path", [LESSON, exercises.solutions_of(LESSON)], ids=["lesson", "solutions"])
 def test_every_number_in_the_text_stands_in_an_output(path):
     """Outputs are compared with the records. A number of the text may be a rounded one of theirs."""
-    stored = nbformat.read(path, as_version=4)
-    shown = " ".join(cells.stored(cell) for cell in stored.cells if cell.cell_type == "code")
-    known = [number.replace(",", "") for number in re.findall(r"\d[\d,]*(?:\.\d+)?", shown)]
-
-    def in_an_output(number):
-        plain = number.replace(",", "")
-        digits = len(plain.partition(".")[2])
-        return plain in known or any(f"{float(other):.{digits}f}" == plain for other in known if "." in other)
-
-    found = test_lesson_08.numbers_of(path)
+    found = cells.numbers_of(path)
     assert len(found) >= 2
-    assert [number for number in found if number not in GIVEN and not in_an_output(number)] == []
+    assert cells.in_no_output(path, [number for number in found if number not in GIVEN]) == []
 
 
 def test_sentences_of_the_text_are_true():

@@ -93,7 +93,7 @@ def main():
         "gan_called_fake": float((probabilities(gan) > 0.5).mean()),
     }
     print(json.dumps(facts, indent=1))
-    embedded.save(FILE, model, known, facts)
+    familiarity.save(FILE, model.state_dict(), known, facts)
     print(f"{FILE}: {FILE.stat().st_size:,} bytes. Move it to {embedded.FILE.parent}.")
 
 

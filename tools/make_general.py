@@ -525,7 +525,7 @@ def write_head(settings: Settings, recipe: dict, seconds: float) -> None:
     known = [*KINDS, *rendered(), "train_again"] + ["train_real", "train_fake"] * 2
     train = torch.cat([features(name, familiarity.STAGES)[:500] for name in known])
     val = torch.cat([features(name, familiarity.STAGES)[-1_000:] for name in ("val_real", "val_fake")])
-    general.save(general.FILE, head, familiarity.fit(train, val), facts)
+    familiarity.save(general.FILE, head.state_dict(), familiarity.fit(train, val), facts)
     record = records.Record(
         experiment=general.NAME,
         profile="full",
