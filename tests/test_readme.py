@@ -3,6 +3,7 @@
 import re
 from itertools import pairwise
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from cifake_utils import embedded, evaluation, prediction, profiles
 from cifake_utils.lessons import further, results
 
 README = profiles.PROJECT / "README.md"
+LESSONS = sorted((profiles.PROJECT / "notebooks").glob("*.ipynb"))
 PAGES = [README, profiles.PROJECT / "CONTRIBUTING.md", profiles.PROJECT / "CHANGELOG.md"]
 PAGES += sorted((profiles.PROJECT / "docs").glob("*.md"))
 
@@ -46,6 +48,33 @@ def test_the_card_of_the_detector_says_what_was_measured():
     assert f"{sure.mean():.1%} of the test images, and {right[sure].mean():.1%}".replace("%", " %") in page
     assert f"{facts['gan_called_fake']:.1%}".replace("%", " %") in page
     assert all(f"| {name} | {share:.1%} |".replace("%", " %") in page for name, share in facts["unlike"].items())
+
+
+def minutes_for(lesson) -> tuple[float, float]:
+    """Return the minutes to read a lesson and those for its exercises, by the rule below the README's table."""
+    reading, exercises, in_exercises = 0, 0, False
+    for cell in nbformat.read(lesson, as_version=4).cells:
+        if cell.source.startswith(("## Exercises", "## Further reading")):
+            in_exercises = cell.source.startswith("## Exercises")
+        if in_exercises:
+            exercises += 10 * len(re.findall("^### Exercise", cell.source, re.M))
+        elif cell.cell_type == "markdown":
+            reading += len(re.sub(r"<[^>]*>|\]\([^)]*\)", " ", cell.source).split()) / 200
+        elif "# @title Install" not in cell.source:
+            lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+            reading += len(lines) / 10 + 2 * sum("image/png" in output.get("data", {}) for output in cell.outputs)
+    return reading, exercises
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_minutes_of_a_lesson_follow_from_its_length(lesson):
+    """Where this fails, write the minutes that the rule gives into the lesson's first cell and the README's table."""
+    first = nbformat.read(lesson, as_version=4).cells[0].source
+    (said,) = re.findall(r"\*\*Time\*\*: about (\d+) minutes to read and try, and (\d+) for the exercises", first)
+    reading, exercises = minutes_for(lesson)
+    assert abs(int(said[0]) - reading) <= 5 and int(said[1]) == exercises, f"{reading:.0f} and {exercises} minutes"
+    (shown,) = re.findall(rf"\(notebooks/{lesson.name}\) \|.*\| (\d+) \|$", README.read_text(encoding="utf-8"), re.M)
+    assert int(shown) == sum(map(int, said))
 
 
 def test_readme_shows_the_five_models_of_the_paper():
