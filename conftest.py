@@ -35,6 +35,12 @@ def memory(path: Path) -> str:
     return "large" if path.name in LARGE_TESTS else "usual"
 
 
+def pytest_configure(config):
+    """Compare printed numbers of notebooks as far as all machines agree."""
+    if hasattr(config.option, "nbval_sanitize_with"):
+        config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "digits.cfg")
+
+
 def pytest_collection_modifyitems(items):
     """Put large files first, with which one process starts, then light ones, with which the other process starts."""
     items.sort(key=lambda item: ORDER.index(memory(item.path)))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cifake_utils.support import memory
+from tests import processes
 
 
 def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
@@ -25,6 +26,7 @@ def jpeg(seed: int, size=(32, 32), mode="RGB") -> bytes:
 def _memory():
     """What a file of tests has freed goes back to the system."""
     yield
+    processes.end_server()
     memory.trim()
 
 
