@@ -117,7 +117,6 @@ def _accuracies() -> dict[str, float]:
     return {
         "test": accuracy(_averaged(test), "test"),
         "validation": accuracy(_averaged(val), "val"),
-        "mean": accuracy(np.mean(test, 0), "test"),
         "one each": accuracy(_averaged(one_each), "test"),
         "best": max(accuracy(p, "test") for p in test),
     }
@@ -150,6 +149,7 @@ def averaged(answer: Callable | None, accuracy: float | None) -> Verdict:
             "You averaged the logarithms of P(FAKE). Log odds also hold 1 − P(FAKE).",
         ),
         (lambda p: np.median(p, 0), "This is the median of the probabilities. Average their log odds."),
+        (lambda p: expit(logit(np.asarray(p, float)).mean(0)), "Clip the probabilities first, as the exercise says."),
     ]
     with np.errstate(all="ignore"):
         verdict = checks.function(answer, cases, _averaged, mistakes)
@@ -160,7 +160,6 @@ def averaged(answer: Callable | None, accuracy: float | None) -> Verdict:
     found = _accuracies()
     wrong = [
         (found["validation"], "The function is right, but this is the accuracy on validation images."),
-        (found["mean"], "The function is right, but this is the accuracy of the mean probabilities."),
         (found["one each"], "The function is right, but there are seven records: two models have three seeds."),
         (found["best"], "The function is right, but this is the accuracy of a single model."),
         (1 - found["test"], "The function is right, but this is the share of errors."),
