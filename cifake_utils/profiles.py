@@ -114,14 +114,21 @@ def precisions(device: torch.device) -> list[str]:
 
     ``no`` is float32. Nvidia GPUs compute bfloat16 (``bf16``) from compute capability 8 on; on older ones torch only
     emulates it. GPUs of capability 7, such as the T4 of Colab and Kaggle, compute float16 (``fp16``), for which
-    `training.fit` scales the loss. On any other device, except CPUs, only float32 is offered.
+    `training.fit` scales the loss. CPUs offer bfloat16 where oneDNN computes it (x86: with AVX-512 or more). On any
+    other device only float32 is offered.
     """
     if device.type == "cpu":
-        return ["no", "bf16"]
+        return ["no", "bf16"] if _cpu_computes_bfloat16() else ["no"]
     capability = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
     if capability >= 8:
         return ["bf16", "fp16"]
     return ["fp16"] if capability == 7 else ["no"]
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether this processor's bfloat16 is of use: one that only emulates it took 55 times as long as with float32."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # torch without oneDNN does not say
+    return supported is None or supported()
 
 
 def _precision(device: torch.device) -> str:

@@ -38,6 +38,14 @@ def _random_numbers():
     torch.manual_seed(20_261_125)
 
 
+@pytest.fixture
+def with_bfloat16(monkeypatch):
+    """A processor that computes bfloat16. One that only emulates it is slow, but the networks of tests are small."""
+    from cifake_utils import profiles
+
+    monkeypatch.setattr(profiles, "_cpu_computes_bfloat16", lambda: True)
+
+
 # Not of the whole session: while Playwright runs, its event loop would be in the way of the notebooks' kernels.
 @pytest.fixture(scope="module")
 def browser():

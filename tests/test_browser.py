@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.browser
 
 START_SECONDS, RUN_SECONDS, REACTION_SECONDS = 120, 300, 30  # generous: for a machine that is busy with other work
 PAUSE = 500  # milliseconds; longer than widgets.PAUSE, in which a second click does not count
+DESKTOP = {"width": 1280, "height": 1000}  # pixels
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, wherever it is scrolled to
@@ -43,6 +46,10 @@ CONTENT = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("");
 }"""
+ANOTHER = f"""async ([image, content]) => {{
+    const found = await ({CONTENT})(image).catch(() => content);  // a picture may go while it is read
+    return found !== content;
+}}"""
 
 
 def expect(locator: sync_api.Locator) -> sync_api.LocatorAssertions:
@@ -67,6 +74,11 @@ def copy_without_outputs(source: Path, target: Path, last: str) -> None:
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("jupyter", None)
     nbformat.write(notebook, target)
+
+
+def write_notebook(path: Path, sources: Iterable[str]) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
 
 
 def free_port() -> int:
@@ -122,55 +134,53 @@ def lab(tmp_path_factory):
         server.wait(timeout=60)
 
 
-@pytest.fixture
-def page(lab, browser):
-    """A page of the browser; all kernels that it started end with it."""
-    _, address = lab
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+def kernels(address: str) -> set[str]:
+    """Return the addresses of the notebooks' sessions, each of which has a kernel."""
+    with urllib.request.urlopen(address.format("api/sessions")) as sessions:
+        return {address.format(f"api/sessions/{session['id']}") for session in json.load(sessions)}
+
+
+@contextmanager
+def new_page(browser: sync_api.Browser, address: str):
+    """Open a page of the browser; all kernels that it starts end with it."""
+    before, page = kernels(address), browser.new_page(viewport=DESKTOP)
     yield page
     page.close()
-    with urllib.request.urlopen(address.format("api/sessions")) as sessions:
-        for session in json.load(sessions):  # a kernel holds most of a gigabyte
-            path = f"api/sessions/{session['id']}"
-            urllib.request.urlopen(urllib.request.Request(address.format(path), method="DELETE")).close()
+    for kernel in kernels(address) - before:  # a kernel holds most of a gigabyte
+        urllib.request.urlopen(urllib.request.Request(kernel, method="DELETE")).close()
+
+
+def open_notebook(page: sync_api.Page, address: str, name: str) -> None:
+    """Open a notebook in JupyterLab and wait for its kernel."""
+    page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
+    expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
+
+
+def run_notebook(page: sync_api.Page, address: str, name: str) -> sync_api.Page:
+    """Open a notebook, run all of it, and return the page when that is done."""
+    open_notebook(page, address, name)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(FINISHED, timeout=1000 * RUN_SECONDS)
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert not errors.all_inner_texts()
+    return page
 
 
 @pytest.fixture
-def open_lab(lab, page):
-    """Function that opens a notebook in JupyterLab and waits for its kernel."""
-    _, address = lab
-
-    def open_lab(name: str) -> None:
-        page.goto(f"{address.format(f'lab/tree/{name}')}&reset", timeout=1000 * START_SECONDS)
-        expect(page.get_by_text(re.compile(r"^Python 3.* \| Idle$"))).to_be_visible(timeout=1000 * START_SECONDS)
-
-    return open_lab
+def page(lab, browser):
+    with new_page(browser, lab[1]) as page:
+        yield page
 
 
 @pytest.fixture
-def run_all(page, open_lab):
-    """Function that opens a notebook of the lab, runs all of it, and returns the page when that is done."""
-
-    def run_all(name: str) -> sync_api.Page:
-        open_lab(name)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(FINISHED, timeout=1000 * RUN_SECONDS)
-        errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
-        assert not errors.all_inner_texts()
-        return page
-
-    return run_all
-
-
-@pytest.fixture
-def run(lab, run_all):
+def run(lab, page):
     """Function that runs a lesson up to a cell, and returns the page when that is done."""
-    folder, _ = lab
+    folder, address = lab
 
     def run(name: str, last: str) -> sync_api.Page:
         copy_without_outputs(series.NOTEBOOKS / name, folder / name, last)
-        return run_all(name)
+        return run_notebook(page, address, name)
 
     return run
 
@@ -190,20 +200,20 @@ class Widget:
         self.box = control.locator("xpath=ancestor::*[.//img[contains(@class, 'widget-image')]][1]")
         self.picture = self.box.locator("img.widget-image").first
 
-    def seen(self) -> tuple[str, str]:
-        """Return the source of the picture and its bytes as a hexadecimal number."""
-        return self.picture.get_attribute("src"), self.picture.evaluate(CONTENT)
+    def seen(self) -> str:
+        """Return the bytes of the picture as a hexadecimal number."""
+        return self.picture.evaluate(CONTENT)
 
-    def expect_another_picture(self, source: str, content: str) -> None:
-        """Wait until the picture has another source, and check that its bytes are others, too."""
-        expect(self.picture).not_to_have_attribute("src", source)
-        assert self.picture.evaluate(CONTENT) != content
+    def expect_another_picture(self, seen: str) -> None:
+        """Wait until the picture has other bytes."""
+        image = self.picture.element_handle()
+        self.picture.page.wait_for_function(ANOTHER, arg=[image, seen], timeout=1000 * REACTION_SECONDS)
 
 
-def find_slider(page: sync_api.Page, description: str) -> sync_api.Locator:
-    """Return the first slider with this description."""
-    label = page.locator("label.widget-label").get_by_text(description, exact=True)
-    return page.locator(".widget-slider").filter(has=label).first
+def find_slider(part: sync_api.Locator, description: str) -> sync_api.Locator:
+    """Return the first slider with this description in a part of the page."""
+    label = part.page.locator("label.widget-label").get_by_text(description, exact=True)
+    return part.locator(".widget-slider").filter(has=label).first
 
 
 def readout(slider: sync_api.Locator) -> int:
@@ -239,7 +249,7 @@ def test_quiz(run):
         page.wait_for_timeout(PAUSE)
         buttons[REAL].click()
         expect(message).to_have_text(re.compile(rf"Image {answered + 1} of 10, \d right so far\."))
-        quiz.expect_another_picture(*before)
+        quiz.expect_another_picture(before)
 
     page.wait_for_timeout(PAUSE)
     buttons[REAL].click()
@@ -253,40 +263,31 @@ def test_quiz(run):
     expect(buttons[REAL]).to_be_enabled()
 
 
-def test_a_prediction_and_the_questions_at_the_end(lab, run_all):
-    lesson = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4)
-    codes = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+def test_a_prediction(lab, page):
+    codes = [cell.source for cell in nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4).cells]
     prediction = next(code for code in codes if "questions.predict(" in code and "[" in code)
-    sources = ["from cifake_utils.lessons import questions", prediction, 'questions.quiz("01")']
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": lesson.metadata.kernelspec})
-    nbformat.write(notebook, lab[0] / "questions.ipynb")
-    page = run_all("questions.ipynb")
-    asked, quiz = page.locator(".jp-CodeCell").nth(1), page.locator(".jp-CodeCell").nth(2)
+    write_notebook(lab[0] / "prediction.ipynb", ["from cifake_utils.lessons import questions", prediction])
+    asked = run_notebook(page, lab[1], "prediction.ipynb").locator(".jp-CodeCell").nth(1)
 
     radios = asked.get_by_role("radio")
     for choice in (0, 1):  # a reader may decide again, without starting anything anew
         radios.nth(choice).check()
         expect(asked.get_by_text("You predict")).to_contain_text(asked.locator("label").nth(choice).inner_text())
 
-    quiz.get_by_role("radio").first.check()
-    expect(quiz.get_by_text(re.compile(r"[01] of 1 right at the first try"))).to_be_visible()
-    expect(quiz.get_by_text(re.compile(r"^(✓ Right|✗ No)"))).to_be_visible()
 
-
-def test_a_stored_widget_is_a_picture_until_the_notebook_is_trusted(lab, page, open_lab):
-    folder, _ = lab
+def test_a_stored_widget_is_a_picture_until_the_notebook_is_trusted(lab, page):
+    folder, address = lab
     path = folder / "stored.ipynb"
     shutil.copy(series.NOTEBOOKS / "01_explore_cifake.ipynb", path)
     cell = page.locator(".jp-CodeCell").filter(has_text="real_or_rendered(")
     picture, widget = cell.locator(".jp-RenderedImage img"), cell.locator("img.widget-image")
 
-    open_lab(path.name)
+    open_notebook(page, address, path.name)
     expect(picture).to_be_visible()
     expect(widget).to_have_count(0)
 
     NotebookNotary(data_dir=str(folder.parent / "data")).sign(nbformat.read(path, as_version=4))
-    open_lab(path.name)
+    open_notebook(page, address, path.name)
     expect(widget).to_be_visible()
     expect(picture).to_have_count(0)
 
@@ -297,83 +298,17 @@ def test_which_is_rougher_reveals_after_a_choice(run):
     game = Widget(choice)
     before = game.seen()
     choice.click()
-    game.expect_another_picture(*before)
+    game.expect_another_picture(before)
     expect(choice).to_be_disabled()
     expect(game.box.get_by_text(re.compile(r"[01] of 1 right so far"))).to_be_visible()
     page.get_by_role("button", name="new pair").click()
     expect(choice).to_be_enabled()
 
 
-# The maps are the images themselves, made smaller: a widget of them is shown without a network.
-MAPS = """\
-import torch
-from torch.nn.functional import avg_pool2d
-from cifake_utils import batches, data, fractal
-from cifake_utils.lessons import fractal_widgets
-def backbone(images):
-    return {"stem": avg_pool2d(images, 2), "layer1": avg_pool2d(torch.cat([images, -images], 1), 4)}
-cifake = data.load()
-maps = backbone(batches.normalise(cifake.train.images[:100]))
-layers = {stage: fractal.FractalDimension(of_stage.shape[1]).fit([of_stage]) for stage, of_stage in maps.items()}
-"""
-
-
-def boxes_reported(message: sync_api.Locator) -> dict[str, list[int]]:
-    """Return for each label how many boxes the map widget reports, smallest boxes first."""
-    found = re.findall(r"(\w+): boxes ([\d, ]+), dimension \d", message.inner_text())
-    return {label: [int(count) for count in counts.split(", ")] for label, counts in found}
-
-
-def test_threshold_and_channels_of_the_maps(lab, run_all):
-    sources = [MAPS, "fractal_widgets.inside_the_network(backbone, layers, cifake)"]
-    kernel = nbformat.read(series.NOTEBOOKS / "02b_other_dimensions.ipynb", as_version=4).metadata.kernelspec
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, lab[0] / "maps.ipynb")
-    page = run_all("maps.ipynb")
-    slider = find_slider(page, "threshold")
-    widget = Widget(slider)
-    message = widget.box.get_by_text(re.compile("REAL: boxes .*; FAKE: boxes "))
-    image, stage = (widget.box.get_by_label(name, exact=True) for name in ("image of", "stage"))
-    channel = widget.box.get_by_role("spinbutton")
-
-    picture, before = widget.seen(), boxes_reported(message)
-    assert [len(counts) for counts in before.values()] == [4, 4]  # boxes of 1, 2, 4 and 8 pixels
-    with dragged(page, slider):  # a higher threshold leaves fewer pixels, and so never more boxes
-        widget.expect_another_picture(*picture)
-        after = boxes_reported(message)
-        end = slider.locator(".widget-readout")
-        expect(end).to_have_text(re.compile(r"2\.00$"))
-        low, high = (before, after) if end.inner_text() == "2.00" else (after, before)
-    assert low.keys() == high.keys() == {"REAL", "FAKE"}
-    for label, counts in high.items():
-        assert all(fewer <= more for fewer, more in zip(counts, low[label], strict=True)), (label, low, high)
-    assert sum(counts[0] for counts in high.values()) < sum(counts[0] for counts in low.values())
-
-    page.wait_for_timeout(PAUSE)  # until the last picture of the dragging is there
-    for change in (
-        lambda: image.select_option(index=1),
-        lambda: stage.select_option("layer1"),
-        lambda: channel.fill("5"),  # the last one
-    ):
-        picture = widget.seen()
-        change()
-        channel.press("Tab")
-        widget.expect_another_picture(*picture)
-    assert [len(counts) for counts in boxes_reported(message).values()] == [3, 3]  # boxes of 1, 2 and 4 pixels
-
-    channel.fill("6")  # there is none
-    channel.press("Tab")
-    expect(channel).to_have_value("5")
-    stage.select_option("stem")  # has three
-    expect(channel).to_have_value("2")
-    expect(message).to_have_text(re.compile(r"REAL: boxes (\d+, ){3}\d+, dimension"))
-
-
 def test_box_size_slider_on_a_small_screen(run, page):
     page.set_viewport_size({"width": 1024, "height": 600})
     run("02_box_counting.ipynb", "box_counting_explorer()")
-    slider = find_slider(page, "box size")
+    slider = find_slider(page.locator("body"), "box size")
     explorer = Widget(slider)
     slider.scroll_into_view_if_needed()
     control, image = slider.bounding_box(), explorer.picture.bounding_box()
@@ -392,32 +327,115 @@ def test_box_size_slider_on_a_small_screen(run, page):
     with dragged(page, slider):  # the widget is to follow while the mouse is still down
         after = readout(slider)
         count_after = count(after)
-        explorer.expect_another_picture(*picture)
+        explorer.expect_another_picture(picture)
 
     assert before != after
     assert (count_after < count_before) == (after > before), (before, count_before, after, count_after)
 
 
-GAMES = """\
+SETUP = """\
 import numpy as np
-from cifake_utils import data
-from cifake_utils.lessons import widgets
-images = data.load().test
-labels = images.labels.numpy()
+import torch
+from torch.nn.functional import avg_pool2d
+from cifake_utils import batches, data, fractal
+from cifake_utils.lessons import beyond, beyond_plots, fractal_widgets, further, questions, widgets
+cifake = data.load()
+labels = cifake.test.labels.numpy()
 P = np.clip(0.2 + 0.6 * labels + np.random.default_rng(0).normal(0, 0.2, len(labels)), 0, 1)
+# The maps are the images themselves, made smaller: a widget of them is shown without a network.
+def backbone(images):
+    return {"stem": avg_pool2d(images, 2), "layer1": avg_pool2d(torch.cat([images, -images], 1), 4)}
+maps = backbone(batches.normalise(cifake.train.images[:100]))
+layers = {stage: fractal.FractalDimension(of_stage.shape[1]).fit([of_stage]) for stage, of_stage in maps.items()}
+kinds = {"DDPM": "ddpm", "VAE": "vae"}
+powers = {beyond.PHOTOGRAPHS: beyond.read().spectra[beyond.PHOTOGRAPHS]}
+powers |= {name: beyond.spectra(beyond.images(kind)) for name, kind in kinds.items()}
+of_kinds = {name: np.linspace(0, 1, 50) ** power for power, name in enumerate(powers, 1)}
 """
+WIDGETS = {
+    "questions": 'questions.quiz("01")',
+    "maps": "fractal_widgets.inside_the_network(backbone, layers, cifake)",
+    "turns": "widgets.which_way_up(cifake.test, count=4)",
+    "thresholds": "widgets.threshold_explorer({'one': (P, labels)})",
+    "game": "widgets.against_the_models(cifake.test, {'one': P}, count=2)",
+    "prices": "further.cost_explorer()",
+    "generators": "beyond_plots.generator_explorer(powers, of_kinds)",
+    "alarms": "beyond_plots.alarm_explorer({'good': (0.99, 0.01), 'poor': (0.2, 0.03)})",
+}
 
 
-def test_turns_thresholds_and_the_game_against_the_models(lab, run_all):
-    sources = [GAMES, "widgets.which_way_up(images, count=4)", "widgets.threshold_explorer({'one': (P, labels)})"]
-    sources.append("widgets.against_the_models(images, {'one': P}, count=2)")
-    kernel = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4).metadata.kernelspec
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, lab[0] / "games.ipynb")
-    page = run_all("games.ipynb")
-    turns, explorer, game = (page.locator(".jp-CodeCell").nth(number) for number in (1, 2, 3))
+@pytest.fixture(scope="module")
+def widget_cells(lab, browser):
+    """The cells of a notebook with the widgets that need no lesson before them, by name.
 
+    One kernel runs them all. It stays until the last test of this file, so tests with kernels of their own come before.
+    """
+    folder, address = lab
+    write_notebook(folder / "widgets.ipynb", [SETUP, *WIDGETS.values()])
+    with new_page(browser, address) as page:
+        run_notebook(page, address, "widgets.ipynb")
+        yield {name: page.locator(".jp-CodeCell").nth(number) for number, name in enumerate(WIDGETS, 1)}
+
+
+def test_the_questions_at_the_end(widget_cells):
+    quiz = widget_cells["questions"]
+    quiz.get_by_role("radio").first.check()
+    expect(quiz.get_by_text(re.compile(r"[01] of 1 right at the first try"))).to_be_visible()
+    expect(quiz.get_by_text(re.compile(r"^(✓ Right|✗ No)"))).to_be_visible()
+
+
+def boxes_reported(message: sync_api.Locator) -> dict[str, list[int]]:
+    """Return for each label how many boxes the map widget reports, smallest boxes first."""
+    found = re.findall(r"(\w+): boxes ([\d, ]+), dimension \d", message.inner_text())
+    return {label: [int(count) for count in counts.split(", ")] for label, counts in found}
+
+
+def test_threshold_and_channels_of_the_maps(widget_cells):
+    cell = widget_cells["maps"]
+    page = cell.page
+    slider = find_slider(cell, "threshold")
+    widget = Widget(slider)
+    message = widget.box.get_by_text(re.compile("REAL: boxes .*; FAKE: boxes "))
+    image, stage = (widget.box.get_by_label(name, exact=True) for name in ("image of", "stage"))
+    channel = widget.box.get_by_role("spinbutton")
+
+    picture, before = widget.seen(), boxes_reported(message)
+    assert [len(counts) for counts in before.values()] == [4, 4]  # boxes of 1, 2, 4 and 8 pixels
+    with dragged(page, slider):  # a higher threshold leaves fewer pixels, and so never more boxes
+        widget.expect_another_picture(picture)
+        after = boxes_reported(message)
+        end = slider.locator(".widget-readout")
+        expect(end).to_have_text(re.compile(r"2\.00$"))
+        low, high = (before, after) if end.inner_text() == "2.00" else (after, before)
+    assert low.keys() == high.keys() == {"REAL", "FAKE"}
+    for label, counts in high.items():
+        assert all(fewer <= more for fewer, more in zip(counts, low[label], strict=True)), (label, low, high)
+    assert sum(counts[0] for counts in high.values()) < sum(counts[0] for counts in low.values())
+
+    page.wait_for_timeout(PAUSE)  # until the last picture of the dragging is there
+    for change in (
+        lambda: image.select_option(index=1),
+        lambda: stage.select_option("layer1"),
+        lambda: channel.fill("5"),  # the last one
+    ):
+        picture = widget.seen()
+        change()
+        channel.press("Tab")
+        widget.expect_another_picture(picture)
+    three = r"boxes (\d+, ){2}\d+, dimension"  # boxes of 1, 2 and 4 pixels
+    expect(message).to_have_text(re.compile(f"REAL: {three}.*; FAKE: {three}"))
+
+    channel.fill("6")  # there is none
+    channel.press("Tab")
+    expect(channel).to_have_value("5")
+    stage.select_option("stem")  # has three
+    expect(channel).to_have_value("2")
+    expect(message).to_have_text(re.compile(r"REAL: boxes (\d+, ){3}\d+, dimension"))
+
+
+def test_turns(widget_cells):
+    turns = widget_cells["turns"]
+    page = turns.page
     expect(turns.get_by_text("Image 1 of 4")).to_be_visible()
     turns.get_by_role("button", name="left (90°)").dblclick()  # answers once
     expect(turns.get_by_text("Image 2 of 4")).to_be_visible()
@@ -431,11 +449,14 @@ def test_turns_thresholds_and_the_game_against_the_models(lab, run_all):
     field.press("4")
     expect(turns.get_by_text(re.compile(r"[0-4] of 4 right\."))).to_be_visible()
 
-    slider = find_slider(page, "threshold")
+
+def test_thresholds_on_a_narrow_screen(widget_cells):
+    explorer = widget_cells["thresholds"]
+    page, slider = explorer.page, find_slider(explorer, "threshold")
     widget = Widget(slider)
     before = widget.seen()
     with dragged(page, slider):
-        widget.expect_another_picture(*before)
+        widget.expect_another_picture(before)
     for text in ("cost of a miss", "threshold"):  # no label is cut
         label = explorer.locator("label.widget-label").get_by_text(text, exact=True)
         assert label.evaluate("found => found.scrollWidth <= found.clientWidth")
@@ -443,75 +464,59 @@ def test_turns_thresholds_and_the_game_against_the_models(lab, run_all):
     page.set_viewport_size({"width": 800, "height": 900})
     assert sentence.evaluate("found => found.scrollWidth <= found.clientWidth")
 
-    page.set_viewport_size({"width": 1280, "height": 1000})
+    page.set_viewport_size(DESKTOP)
+
+
+def test_the_game_against_the_models(widget_cells):
+    game = widget_cells["game"]
     answer = game.get_by_role("button", name="photograph")
     for text in ("Image 2 of 2", "1 of 2 right."):
-        page.wait_for_timeout(PAUSE)
+        game.page.wait_for_timeout(PAUSE)
         answer.click()
         expect(game.get_by_text(text)).to_be_visible()
     expect(answer).to_be_disabled()
 
 
-def test_prices_follow_the_choice_of_width_and_epochs(lab, run_all):
-    kernel = nbformat.read(series.NOTEBOOKS / "09_go_further.ipynb", as_version=4).metadata.kernelspec
-    sources = ["from cifake_utils.lessons import further", "further.cost_explorer()"]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), lab[0] / "prices.ipynb")
-    page = run_all("prices.ipynb")
-    cell = page.locator(".jp-CodeCell").nth(1)
-    slider = find_slider(page, "epochs")
+def test_prices_follow_the_choice_of_width_and_epochs(widget_cells):
+    cell = widget_cells["prices"]
+    slider = find_slider(cell, "epochs")
     widget = Widget(slider)
     message = cell.get_by_text("multiply-adds")
     expect(message).to_contain_text("enlarged twice 0.98")
     before = widget.seen()
     cell.locator("select").first.select_option("enlarged four times")
     expect(message).to_contain_text("enlarged four times 0.98")
-    widget.expect_another_picture(*before)
+    widget.expect_another_picture(before)
     before = widget.seen()
-    with dragged(page, slider):
-        widget.expect_another_picture(*before)
+    with dragged(cell.page, slider):
+        widget.expect_another_picture(before)
         expect(message).to_contain_text("Nobody has measured this yet.")
     for text in ("inside the network", "at half the width", "average over"):  # no label is cut
         label = cell.locator("label.widget-label").get_by_text(text, exact=True)
         assert label.evaluate("found => found.scrollWidth <= found.clientWidth")
 
 
-EXPLORERS = """\
-import numpy as np
-from cifake_utils.lessons import beyond, beyond_plots
-kinds = {"DDPM": "ddpm", "VAE": "vae"}
-powers = {beyond.PHOTOGRAPHS: beyond.read().spectra[beyond.PHOTOGRAPHS]}
-powers |= {name: beyond.spectra(beyond.images(kind)) for name, kind in kinds.items()}
-P = {name: np.linspace(0, 1, 50) ** power for power, name in enumerate(powers, 1)}
-"""
-
-
-def test_generators_and_alarms(lab, run_all):
-    sources = [EXPLORERS, "beyond_plots.generator_explorer(powers, P)"]
-    sources.append("beyond_plots.alarm_explorer({'good': (0.99, 0.01), 'poor': (0.2, 0.03)})")
-    kernel = nbformat.read(series.NOTEBOOKS / "01_explore_cifake.ipynb", as_version=4).metadata.kernelspec
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, lab[0] / "explorers.ipynb")
-    page = run_all("explorers.ipynb")
-    generators, alarms = (page.locator(".jp-CodeCell").nth(number) for number in (1, 2))
-
+def test_generators(widget_cells):
+    generators = widget_cells["generators"]
     choice = generators.get_by_role("combobox")
     widget = Widget(choice)
     before = widget.seen()
     expect(generators.get_by_text(re.compile("^DDPM: 1 times the photographs' power"))).to_be_visible()
     choice.select_option("VAE")
-    widget.expect_another_picture(*before)
+    widget.expect_another_picture(before)
     expect(generators.get_by_text(re.compile("^VAE: 0.0[0-9]+ times the photographs' power"))).to_be_visible()
 
-    slider = find_slider(page, "FAKE")
+
+def test_alarms(widget_cells):
+    alarms = widget_cells["alarms"]
+    slider = find_slider(alarms, "FAKE")
     widget = Widget(slider)
     before = widget.seen()
     expect(alarms.get_by_text("9.0% of the alarms are right")).to_be_visible()
-    with dragged(page, slider):  # to the left end, where every second image is FAKE
-        widget.expect_another_picture(*before)
+    with dragged(alarms.page, slider):  # to the left end, where every second image is FAKE
+        widget.expect_another_picture(before)
     expect(alarms.get_by_text("99.0% of the alarms are right")).to_be_visible()
     before = widget.seen()
     alarms.get_by_role("combobox").select_option("poor")
-    widget.expect_another_picture(*before)
+    widget.expect_another_picture(before)
     expect(alarms.get_by_text("Cheapest: call every image FAKE")).to_be_visible()

@@ -89,22 +89,28 @@ def test_an_apple_gpu_computes_in_float32():
     assert profiles.precisions(torch.device("mps")) == ["no"]
 
 
+@pytest.mark.parametrize("computed", [True, False])
+def test_bfloat16_only_where_the_cpu_computes_it(computed, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: computed)
+    assert profiles.precisions(torch.device("cpu")) == (["no", "bf16"] if computed else ["no"])
+
+
 @pytest.mark.parametrize("wish", ["bfloat16", "BF16", "fp16", "fp8", "float32"])
-def test_a_precision_that_is_not_there_is_refused(wish, monkeypatch):
+def test_a_precision_that_is_not_there_is_refused(wish, monkeypatch, with_bfloat16):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", wish)
     with pytest.raises(CifakeError, match=rf"is '{wish}', .* device \(cpu\). Set it to one of: no, bf16;"):
         SAMPLE.accelerator()
 
 
 @pytest.mark.parametrize(("wish", "precision"), [(None, "no"), ("no", "no"), ("", "no"), ("bf16", "bf16")])
-def test_precision_on_a_cpu(wish, precision, monkeypatch, fresh):
+def test_precision_on_a_cpu(wish, precision, monkeypatch, fresh, with_bfloat16):
     if wish is not None:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", wish)
     assert SAMPLE.accelerator().mixed_precision == precision
     assert SAMPLE.accelerator().mixed_precision == precision
 
 
-def test_another_precision_in_the_same_process_is_refused(monkeypatch, fresh):
+def test_another_precision_in_the_same_process_is_refused(monkeypatch, fresh, with_bfloat16):
     SAMPLE.accelerator()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(CifakeError, match=r"sample needs the device cpu with mixed precision 'bf16'.* new process"):

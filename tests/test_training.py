@@ -183,7 +183,7 @@ def test_clipping_limits_the_step():
     assert distance(1e-9) < 0.5 * distance(None)
 
 
-def test_bfloat16_autocast_on_the_cpu(monkeypatch):
+def test_bfloat16_autocast_on_the_cpu(monkeypatch, with_bfloat16):
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
     try:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
