@@ -65,9 +65,10 @@ def test_what_the_text_says_about_the_tests_follows_from_the_records():
         assert pair.difference < 0 and pair.p > 0.05
     assert "the means are ahead in each, and p is never below 0.05" in text
     names = ("means", "means_fractal", "means_share", "means_maximum", "means_deviation")
-    apart, differences = Counter(), defaultdict(list)
+    alone, apart, differences = Counter(), Counter(), defaultdict(list)
     for seed in range(5):
         for test in comparison.paired_tests({name: right(name, seed) for name in names}):
+            alone[test.first, test.second] += test.p < 0.05
             apart[test.first, test.second] += test.p_holm < 0.05
             differences[test.first, test.second].append(test.difference)
     assert all(apart["means", name] == 5 and max(differences["means", name]) < 0 for name in names[1:])
@@ -75,5 +76,7 @@ def test_what_the_text_says_about_the_tests_follows_from_the_records():
     for name in ("means_maximum", "means_deviation"):
         assert apart["means_fractal", name] == 0 and max(differences["means_fractal", name]) < 0
     assert apart["means_fractal", "means_share"] == 1 and "apart in one seed of five" in text
+    assert alone["means_fractal", "means_share"] == 4
+    assert "a p-value below 0.05 in four seeds of five, and as one of ten pairs, in one." in text
     low, high = (f"{f(differences['means_fractal', 'means_share']):.4f}" for f in (min, max))
     assert f"ahead of the share in every seed, by {low} to {high}" in text

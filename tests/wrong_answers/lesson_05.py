@@ -53,6 +53,13 @@ def shifted(maps, seed):
     return torch.stack([image.roll(step, (1, 2)) for image, step in zip(maps, steps, strict=True)])
 
 
+def within_quarters(maps, seed):
+    n, c, h, w = maps.shape
+    quarters = maps.reshape(n, c, 2, h // 2, 2, w // 2).transpose(3, 4).reshape(n, c, 4, -1)
+    order = orders(n * 4, quarters.shape[-1], seed).reshape(n, 1, 4, -1).expand_as(quarters)
+    return quarters.gather(3, order).reshape(n, c, 2, 2, h // 2, w // 2).transpose(3, 4).reshape(maps.shape)
+
+
 def right_order(maps, seed):
     n, c, h, w = maps.shape
     return taken(maps, orders(n, h * w, seed)[:, None].expand(n, c, h * w))
@@ -111,6 +118,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (rows_and_columns,),
             (turned,),
             (shifted,),
+            (within_quarters,),
             (unseeded,),
             (lambda maps, seed: maps.flip(3),),
         ],

@@ -142,6 +142,10 @@ def scrambled(answer: Callable | None) -> Verdict:
         return checks.wrong("Most neighbours are still neighbours. Each pixel must move by itself.")
     if max((line.diff(dim=axis) == 0).float().mean() for line in (row, column) for axis in (1, 2)) > 0.5:
         return checks.wrong("Pixels that shared a row or a column still share one. Each pixel must move by itself.")
+    target = torch.arange(64).reshape(8, 8)
+    stayed = (row // 4 == target // 8 // 4) & (column // 4 == target % 8 // 4)
+    if stayed.float().mean() > 0.4:  # 0.25 in a random order
+        return checks.wrong("Many pixels stayed in their quarter of the map. They may go anywhere in it.")
     if not torch.equal(first, again):
         return checks.wrong("The same seed gave two results. Use a torch.Generator with this seed.")
     if torch.equal(first, other):
