@@ -5,6 +5,7 @@ import math
 import torch
 
 from cifake_utils import batches, rotation
+from cifake_utils.lessons import robustness
 
 
 def turned(images, turns):
@@ -52,6 +53,14 @@ def without_return(pretext, detector):
     detector.backbone.load_state_dict(pretext.backbone.state_dict())
 
 
+def encoded(images, quality=75):
+    return robustness.jpeg(images, quality)
+
+
+def twice(images, turns):
+    return encoded(rotation.rotate(encoded(images), turns))
+
+
 def wrong_answers() -> dict[str, list[tuple]]:
     return {
         "eight_answers": [(math.log(4),), (math.log(6),), (3,), (1 / 8,), (-math.log(8),), (1.0,), ("log 8",)],
@@ -81,12 +90,18 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (3,),
         ],
         "encoded_twice": [
-            (0.5, "gone"),
-            (0.8, "gone"),
-            (0.5, "still there"),
-            (0.62, "still there"),
-            (80, "still there"),
-            ("many", "still there"),
-            (0.8, "perhaps"),
+            (lambda images, turns: rotation.rotate(encoded(images), turns), 0.8175, "still there"),
+            (lambda images, turns: encoded(rotation.rotate(images, turns)), 0.5, "gone"),
+            (lambda images, turns: encoded(encoded(rotation.rotate(images, turns))), 0.5, "gone"),
+            (lambda images, turns: rotation.rotate(encoded(encoded(images)), turns), 0.8, "still there"),
+            (lambda images, turns: encoded(rotation.rotate(encoded(images), turns), 50), 0.8475, "still there"),
+            (0.8, 0.8, "still there"),
+            (twice, 0.5, "gone"),
+            (twice, 0.8, "gone"),
+            (twice, 0.5, "still there"),
+            (twice, 0.62, "still there"),
+            (twice, 80, "still there"),
+            (twice, "many", "still there"),
+            (twice, 0.8, "perhaps"),
         ],
     }

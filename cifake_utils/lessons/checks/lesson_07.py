@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from cifake_utils import evaluation, models, weights
-from cifake_utils.lessons import checks
+from cifake_utils import evaluation, models, rotation, weights
+from cifake_utils.lessons import checks, robustness
 from cifake_utils.lessons.checks import Verdict
 
 SMALL = models.Layout(BasicBlock, (1, 1, 1, 1))  # a backbone that answers in milliseconds
@@ -129,8 +129,27 @@ def transferred(answer: Callable | None) -> Verdict:
     return checks.right("The backbone is copied with its running means, and the head is left alone.")
 
 
-def encoded_twice(share: Any, conclusion: str | None) -> Verdict:
-    """Check how often turned tiles are told from others after a second encoding, and what is concluded from it."""
+def encoded_twice(answer: Callable | None, share: Any, conclusion: str | None) -> Verdict:
+    """Check a function that encodes, turns and encodes again, a share told after it, and what is concluded from it."""
+
+    def encoded(images: torch.Tensor) -> torch.Tensor:
+        return robustness.jpeg(images, 75)
+
+    random = torch.Generator().manual_seed(7)
+    noise = (128 + 20 * torch.randn((6, 3, 32, 32), generator=random)).round().clamp(0, 255).to(torch.uint8)
+    mistakes = [
+        (lambda images, turns: rotation.rotate(encoded(images), turns), "The encoding after the turn is missing."),
+        (lambda images, turns: encoded(rotation.rotate(images, turns)), "The encoding before the turn is missing."),
+        (lambda images, turns: encoded(images), "Nothing is turned."),
+    ]
+    verdict = checks.function(
+        answer,
+        [(noise, torch.tensor([0, 1, 0, 1, 1, 0]))],
+        lambda images, turns: encoded(rotation.rotate(encoded(images), turns)),
+        mistakes,
+    )
+    if not verdict.right:
+        return verdict
     if share is None or conclusion is None:
         return checks.missing()
     if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
@@ -142,9 +161,7 @@ def encoded_twice(share: Any, conclusion: str | None) -> Verdict:
         inside = "holds" if low <= 0.5 <= high else "does not hold"
         return checks.wrong(f"The interval of your share {inside} one half. What does this say?")
     if low <= 0.5 <= high:
-        return checks.wrong("That is guessing. Did you encode before the turn as well as after it?")
+        return checks.wrong("That is guessing. Did you call both your function and `told` with `drawn`?")
     if abs(share - SHARE_TWICE) > TOLERANCE:
-        return checks.wrong(
-            "That is another share than ours. Which quality, which tiles, and which turns did you take?"
-        )
+        return checks.wrong("That is another share than ours. Which tiles and which turns did you take?")
     return checks.right("What was rounded to zero stays zero, so a second encoding does not hide the first.")
