@@ -21,7 +21,7 @@ from cifake_utils import CifakeError, profiles
 from cifake_utils.batches import MEAN, STD, normalise
 from cifake_utils.data import Cifake, ImageSet
 from cifake_utils.models import BACKBONE_VERSION, STATISTICS, Backbone, Maps, by_name, taps
-from cifake_utils.support import progress, verified
+from cifake_utils.support import memory, progress, verified
 from cifake_utils.support.files import agreed, clear_leftovers, locked, replacing
 from cifake_utils.support.fingerprint import recipe_hash, state_hash
 
@@ -153,6 +153,7 @@ def cached(
                 paths = {name: files[split, name] for name in statistics if (split, name) not in there}
                 if paths:
                     _compute(backbone, statistics, images, paths, accelerator, split)
+        memory.trim()
         found = _whole(wanted)
     for key in wanted.keys() - found.keys():
         raise verified.DamagedFile(wanted[key], "it changed while it was read")

@@ -2,14 +2,12 @@
 
 import ast
 import contextlib
-import dataclasses
 import io
 import re
 
 import matplotlib.pyplot as plt
 import nbformat
 
-from cifake_utils import evaluation
 from cifake_utils.lessons import exercises
 
 NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w])|(?<![\w.,])\d+\.\d+|(?<![\w.,×/])\d{3,}(?![\w,.]\d)")
@@ -26,33 +24,10 @@ def run(source: str, names: dict) -> str:
     return output.getvalue() + ("" if value is None else repr(value))
 
 
-def scored_anew(record, **changes):
-    """Return a record whose scores are computed from its P(FAKE) alone, with other changes."""
-    splits = record.probabilities
-    scores = {split: evaluation.score(splits[split], record.labels[split]) for split in splits}
-    return dataclasses.replace(record, metrics=scores, **changes)
-
-
 def stored(cell) -> str:
     """Return the same of a cell's stored outputs."""
     texts = {"stream": lambda output: output.text, "execute_result": lambda output: output.data["text/plain"]}
     return "".join(texts[output.output_type](output) for output in cell.outputs if output.output_type in texts)
-
-
-def compared(path, skipped: str | None = None) -> int:
-    """Run a lesson and compare what its strict cells show with their stored outputs; return how many showed something.
-
-    Cells that hold the text ``skipped`` are not run.
-    """
-    names, count = {}, 0
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type != "code" or (skipped and skipped in cell.source):
-            continue
-        shown = run(cell.source, names)
-        if "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cell.source.startswith("questions."):
-            assert shown == stored(cell), cell.source
-            count += bool(shown)
-    return count
 
 
 def numbers_of(path) -> list[str]:

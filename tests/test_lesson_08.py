@@ -1,7 +1,6 @@
-"""The numbers that lesson 08 shows, computed once more from the P(FAKE) of every image and from nothing else."""
+"""What lesson 08 says and shows. Its outputs are compared by nbval; the scores behind them, in test_records.py."""
 
 import dataclasses
-import functools
 import re
 
 import matplotlib.pyplot as plt
@@ -25,22 +24,8 @@ GIVEN = {
 }
 
 
-def test_every_number_follows_from_the_probabilities(monkeypatch, runs):
-    read = records.read
-
-    @functools.cache
-    def without_stored_scores(path):
-        record = read(path)
-        terms = {"terms": record.curves["terms"]} if "as_written" in record.experiment else {}  # of the combined loss
-        return cells.scored_anew(record, curves=terms)
-
-    monkeypatch.setattr(records, "read", without_stored_scores)
-    monkeypatch.setattr(plt, "show", lambda: None)
-    assert cells.compared(LESSON) > 25
-
-
 def test_a_changed_probability_changes_the_lesson(monkeypatch, runs):
-    """What the test above compares does depend on the probabilities."""
+    """The table is computed from the probabilities, through scores that `test_records.py` computes once more."""
     references = records.references
 
     def shifted(name):

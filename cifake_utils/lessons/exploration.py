@@ -144,15 +144,17 @@ def reduced_photographs(antialias: bool, count: int = 20, side: int = 256, seed:
     torch.Tensor
         uint8, shape (10 · count, 3, 32, 32): photograph after photograph.
     """
-    rng, pieces = np.random.default_rng(seed), []
+    rng, reduced = np.random.default_rng(seed), []
     for name in sample.PHOTOGRAPHS:
         pixels = torch.from_numpy(np.array(sample.photograph(name))).permute(2, 0, 1)
         height, width = pixels.shape[1:]
+        pieces = []
         for _ in range(count):
             top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
             pieces.append(pixels[:, top : top + side, left : left + side])
-    small = functional.interpolate(torch.stack(pieces).float(), size=32, mode="bilinear", antialias=antialias)
-    return small.round().clamp(0, 255).to(torch.uint8)
+        small = functional.interpolate(torch.stack(pieces).float(), size=32, mode="bilinear", antialias=antialias)
+        reduced.append(small.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(reduced)
 
 
 def mean_and_interval(values: torch.Tensor) -> tuple[list[float], list[float]]:
