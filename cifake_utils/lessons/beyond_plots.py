@@ -71,7 +71,7 @@ def intervals(
 
 
 def heat(matrix: pd.DataFrame, title: str) -> Figure:
-    """Show AUROC by what was trained on (rows) and tested on (columns): blue below ½, orange above, ½ is white."""
+    """Show AUROC by what was trained on (rows) and tested on (columns): purple below ½, orange above, ½ is white."""
     rows, columns = matrix.shape
     figure, axes = plt.subplots(figsize=(0.82 * columns + 3.0, 0.5 * rows + 2.0), layout="constrained")
     values = matrix.to_numpy(dtype=float)
