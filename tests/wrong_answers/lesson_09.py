@@ -39,6 +39,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (0.3, 0.3),
             *((right_several, count * share) for share in (chances[3:].sum() / count, chances[3], chances[2:].sum())),
             (right_several, count * errors.prod()),
+            (right_several, (count * chances[3:].sum()).round(1)),
             (right_several, "few"),
         ],
         "weighted": [
@@ -53,6 +54,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (right_weighted, best / 10, validation[best]),
             (right_weighted, best / 10, 1 - test[best]),
             (right_weighted, best / 10, 100 * test[best]),
+            (right_weighted, best / 10, test[best].round(4)),
         ],
         "views_or_pixels": [
             (-difference, 0.3, 10),

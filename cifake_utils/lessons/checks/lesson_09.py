@@ -92,8 +92,9 @@ def several(answer: Callable | None, three_or_more: float | None) -> Verdict:
         (count * chances[4:].sum(), "The function is right, but this is more than three."),
         (count * chances[2:].sum(), "The function is right, but this is two or more."),
         (count * errors.prod(), "The function is right, but this is all five."),
+        ((count * chances[3:].sum()).round(1), "The function is right. The number is rounded: give more digits."),
     ]
-    verdict = checks.value(three_or_more, count * chances[3:].sum(), wrong, tolerance=1e-4)
+    verdict = checks.value(three_or_more, count * chances[3:].sum(), wrong, tolerance=2e-3)
     if verdict.right:
         return checks.right("Compare it with how many there are: the solution does.")
     return verdict
@@ -151,6 +152,7 @@ def weighted(answer: Callable | None, chosen: float | None, accuracy: float | No
         (1 - test[best], "The weight is right, but this is the share of errors."),
         (100 * test[best], "The weight is right. Write the accuracy as a number from 0 to 1."),
         (test[10], "The weight is right, but this is the accuracy of strong alone."),
+        (test[best].round(4), "The weight is right. The accuracy is rounded: give all its digits."),
     ]
     wrong = [(number, hint) for number, hint in wrong if abs(number - test[best]) > 1e-6]
     verdict = checks.value(accuracy, test[best], wrong, tolerance=2e-5)
@@ -177,14 +179,14 @@ def views_or_pixels(difference: float | None, p_value: float | None, times: floa
         (100 * right.difference, "Write the difference of numbers from 0 to 1."),
         (views.correct("mirror images and shifts").mean(), "This is an accuracy. Subtract the other one."),
     ]
-    verdict = checks.value(difference, right.difference, wrong, tolerance=2e-6)
+    verdict = checks.value(difference, right.difference, wrong, tolerance=6e-5)
     if not verdict.right:
         return verdict
     wrong = [
         (right.p / 2, "The difference is right, but this is one tail of the test."),
         (1 - right.p, "The difference is right, but this is one minus the p-value."),
     ]
-    verdict = checks.value(p_value, right.p, wrong, tolerance=1e-4)
+    verdict = checks.value(p_value, right.p, wrong, tolerance=6e-3)
     if not verdict.right:
         return verdict
     price = 10 * further.multiply_adds(views.layout) / further.multiply_adds(pixels.layout)
