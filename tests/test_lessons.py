@@ -64,7 +64,7 @@ def test_a_ninth_lesson_that_takes_much_memory_runs_beside_no_other_such(nine, t
     items = [SimpleNamespace(path=path) for path in (*sorted(nine.glob("*.ipynb")), nine / "test_training.py")]
     tests.pytest_collection_modifyitems(items)
     numbers = [item.path.stem.partition("_")[0] for item in items]
-    assert numbers == ["03", "07", "09", "test", "01", "08", "02", "02b", "04", "05", "06"]
+    assert numbers == ["03", "04", "07", "09", "test", "01", "08", "02", "02b", "05", "06"]
     scheduler = object.__new__(tests.WholeFiles)
     scheduler.config = SimpleNamespace(rootpath=nine.parent)
     names = ("09_two_models", "03_resnet50_from_scratch", "05_fractal_layer")
