@@ -54,6 +54,8 @@ class Trial:
         Wall time of the training, and time that all threads of the CPU took together.
     hardware : str
         What `records.hardware` returned.
+    precision : str
+        ``bf16``, or ``no`` for float32.
     probabilities : dict of str to np.ndarray
         float16 P(FAKE) of CIFAKE's validation images (N,), by the name of an average in `VIEWS`.
     """
@@ -67,6 +69,7 @@ class Trial:
     seconds: float
     cpu_seconds: float
     hardware: str
+    precision: str
     probabilities: dict[str, np.ndarray]
 
     @property
@@ -83,9 +86,12 @@ class Trial:
         return comparison.correct(self.probabilities[average], labels())
 
     def trained_on(self) -> str:
-        """Return how long the training took, and on what. CPU minutes of several threads are added up."""
+        """Return how long the training took, and on what. CPU minutes of several threads are added up.
+
+        Processors differ, and those that compute bfloat16 are faster, so float32 is named.
+        """
         if "CPU" in self.hardware:
-            return f"{self.cpu_seconds / 60:.0f} CPU minutes"
+            return f"{self.cpu_seconds / 60:.0f} CPU minutes{', float32' if self.precision == 'no' else ''}"
         return f"{self.seconds:.0f} s, {' '.join(self.hardware.split()[:2])}"
 
 
@@ -111,6 +117,7 @@ def read(path: Path) -> Trial:
         seconds=document["curves"]["seconds"],
         cpu_seconds=document["cpu_seconds"],
         hardware=document["hardware"],
+        precision=document["precision"],
         probabilities=probabilities,
     )
 
