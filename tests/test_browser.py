@@ -490,7 +490,7 @@ def test_prices_follow_the_choice_of_width_and_epochs(widget_cells):
     before = widget.seen()
     with dragged(cell.page, slider):
         widget.expect_another_picture(before)
-        expect(message).to_contain_text("Nobody has measured this yet.")
+        expect(message).to_contain_text("No accuracy has been measured here.")
     for text in ("inside the network", "at half the width", "average over"):  # no label is cut
         label = cell.locator("label.widget-label").get_by_text(text, exact=True)
         assert label.evaluate("found => found.scrollWidth <= found.clientWidth")

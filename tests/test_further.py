@@ -161,7 +161,7 @@ def test_the_widget_shows_prices_and_what_was_measured():
     assert "resnet50_strong-seed0 0.9867" in said and "2,669 million" in said
     assert [text.get_text() for text in figure.axes[0].texts] == ["89.9", "34.3"]
     assert "stem stride 1 0.9785" in further.render_cost("stem stride 1", 3, 0, "alone")[1]
-    assert "Nobody has measured this yet." in further.render_cost("stem stride 1", 4, 9, "alone")[1]
+    assert "No accuracy has been measured here." in further.render_cost("stem stride 1", 4, 9, "alone")[1]
     assert "3 of them at half" in further.render_cost("stem stride 1", 4, 9, "alone")[1]
     without = records.reference("resnet50_finetuned").details["val_without_mirror_average"]["accuracy"]
     found = further.measured(models.RESNET50, 9, 0, "alone")

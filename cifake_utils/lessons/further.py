@@ -462,7 +462,11 @@ def render_cost(inside: str, epochs: int, coarse: int, average: str) -> widgets.
     found = measured(layout, epochs, coarse, average)
     known = "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in found.items())
     million = VIEWS[average] * multiply_adds(layout) / 1e6
-    said = f"Validation accuracies measured with these settings: {known}." if known else "Nobody has measured this yet."
+    said = (
+        f"Validation accuracies measured with these settings: {known}."
+        if known
+        else "No accuracy has been measured here."
+    )
     return figure, (
         f"{epochs} epochs, {coarse} of them at half the width. An answer takes {million:,.0f} million multiply-adds. "
         f"{said}"

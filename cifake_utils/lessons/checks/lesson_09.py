@@ -35,7 +35,9 @@ def shares(in_layer3: float | None, in_layer4: float | None) -> Verdict:
     ]
     verdict = checks.value(in_layer4, 1 / 9, mistakes)
     if verdict.right:
-        return checks.right("Coarse epochs at 32 pixels would leave most of two stages without anything to learn.")
+        return checks.right(
+            "Coarse epochs at 32 pixels would leave most 3×3 weights of two stages nothing to learn from."
+        )
     return verdict
 
 
@@ -50,7 +52,7 @@ def three_widths(found: float | None) -> Verdict:
     ]
     verdict = checks.value(found, (6 / 16 + 3 / 4 + 3) / 12, mistakes)
     if verdict.right:
-        return checks.right("A third of the price, if the network learns as much from it. That must be measured.")
+        return checks.right("A third of the price. Whether the network learns as much from it must be measured.")
     return verdict
 
 
