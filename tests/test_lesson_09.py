@@ -54,6 +54,15 @@ def test_sentences_of_the_text_are_true():
         views[name] = two - one, ten - two
     assert all(first > second for first, second in views.values())
     assert max(views, key=lambda name: views[name][0]) == max(views, key=lambda name: views[name][1]) == "base"
+    gain = {
+        name: further.trials()[name].correct().mean() for name in ("base", "without the last stage", "enlarged twice")
+    }
+    gain = {name: accuracy - gain["base"] for name, accuracy in gain.items()}
+    assert 0.3 < gain["without the last stage"] / gain["enlarged twice"] < 0.36
+    sizes = {
+        name: sum(weight.numel() for weight in part.parameters()) for name, part in models.Backbone().named_children()
+    }
+    assert 0.35 < 1 - sizes["layer4"] / sum(sizes.values()) < 0.37
     points = {(point.source, point.name): point for point in further.priced()}
     strong, public, large = (
         points["ours", "strong"],
