@@ -259,7 +259,11 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
             nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], run.options.max_norm)
         scaler.step(run.optimizer)
         scaler.update()
-        steps.add(torch.stack([total.detach(), *terms.values()]), len(labels), run.rates.get_last_lr()[0])
+        steps.add(
+            torch.stack([total.detach(), *terms.values()]),
+            len(labels),
+            run.rates.get_last_lr()[0],  # pyright: ignore[reportArgumentType]
+        )
         run.rates.step()
         bar.update(size)
         if len(steps) % CHECK_EVERY == 0:

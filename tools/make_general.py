@@ -246,7 +246,9 @@ class Simple:
         for name, weight in named.items():
             both, mean = moments(name, part if name in shares.kinds else "whole")
             products, target = products + weight * both, target + weight * mean * (-1 if name in REAL_WEIGHTS else 1)
-        self.solution = torch.cholesky_solve(target[:, None], torch.linalg.cholesky(products))[:, 0]
+        root = torch.linalg.cholesky(products)
+        solved = torch.cholesky_solve(target[:, None], root)  # pyright: ignore[reportIndexIssue]
+        self.solution = solved[:, 0]
         said = {name: (inputs(name) @ self.solution).numpy() for name in named}
         labels = np.concatenate([np.full(len(said[name]), int(name not in REAL_WEIGHTS)) for name in named])
         shared = np.concatenate([np.full(len(said[name]), named[name] / len(said[name])) for name in named])

@@ -122,7 +122,7 @@ def make(
     """Train the network of a kind, and write the files that it makes into the folder ``out``."""
     kind = KINDS[name]
     torch.manual_seed(seed)
-    network = kind.network().to(device, memory_format=torch.channels_last)
+    network = kind.network().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     photographs = cifake.train.images[cifake.train.labels == data.REAL].to(device)
     course = fit(network, photographs, kind.plan, seconds, steps)
     shared = {

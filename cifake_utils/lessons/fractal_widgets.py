@@ -292,7 +292,8 @@ def inside_the_network(backbone: Backbone, layers: dict[str, fractal.FractalDime
 
     stage = ipywidgets.Dropdown(options=list(layers), description="stage")
     # A field, since a slider would not be long enough for 256 channels.
-    channel = ipywidgets.BoundedIntText(0, min=0, max=_last_channel(layers[stage.value]), description="channel")
+    last = _last_channel(layers[stage.value])  # pyright: ignore[reportArgumentType]
+    channel = ipywidgets.BoundedIntText(0, min=0, max=last, description="channel")
     stage.observe(lambda change: setattr(channel, "max", _last_channel(layers[change["new"]])), "value")
     return beside(
         live(

@@ -168,7 +168,7 @@ def against_control(made: Mapping[str, Trial], average: str = "mirror images") -
     corrected = multipletests([test.p for test in tests.values()], method="holm")[1]
     return {
         name: Against(test.difference, test.low, test.high, float(p))
-        for (name, test), p in zip(tests.items(), corrected, strict=True)
+        for (name, test), p in zip(tests.items(), corrected, strict=True)  # pyright: ignore[reportArgumentType]
     }
 
 
@@ -401,7 +401,8 @@ def met_figure(cases: Mapping[str, tuple[int, int]]) -> Figure:
             for column in range(-1, width + 1):
                 inside = 0 <= row < width and 0 <= column < width
                 style = {"facecolor": "#56B4E9"} if inside else {"facecolor": "white", "linestyle": ":"}
-                panel.add_patch(Rectangle((column, row), 1, 1, edgecolor="0.6", **style))
+                square = Rectangle((column, row), 1, 1, edgecolor="0.6", **style)  # pyright: ignore[reportArgumentType]
+                panel.add_patch(square)
         panel.add_patch(Rectangle((-1, -1), 3, 3, fill=False, edgecolor="#D55E00", linewidth=3))
         places = (width - 1) // stride + 1
         panel.set_title(f"{title}\n{places**2} place{'s' * (places > 1)}", fontsize=11)

@@ -435,8 +435,22 @@ def losses(histories: Mapping[str, dict], top: float | None = None) -> Figure:
 def _losses(axes: Axes, history: dict, guessing: float | None) -> None:
     epochs = np.arange(1, len(history["val_loss"]) + 1)
     line = {"markersize": 5, "linewidth": 2}
-    axes.plot(epochs, history["train_loss"], marker="s", color=_BLUE, label="training", **line)
-    axes.plot(epochs, history["val_loss"], marker="D", color="black", label="validation", **line)
+    axes.plot(
+        epochs,
+        history["train_loss"],
+        marker="s",
+        color=_BLUE,
+        label="training",
+        **line,  # pyright: ignore[reportArgumentType]
+    )
+    axes.plot(
+        epochs,
+        history["val_loss"],
+        marker="D",
+        color="black",
+        label="validation",
+        **line,  # pyright: ignore[reportArgumentType]
+    )
     if guessing is not None:
         axes.axhline(guessing, color="0.4", linestyle="--", linewidth=1, label="guessing")
 

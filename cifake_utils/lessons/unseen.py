@@ -140,7 +140,7 @@ def matrix() -> pd.DataFrame:
     for name in (RENDERINGS, CIFAKE):
         rows[name] = {column: _auroc(subsets[name], column) for column in columns}
     rows[RENDERINGS]["ddpm"] = _auroc(subsets[f"{RENDERINGS} of other networks"], "ddpm")
-    return pd.DataFrame.from_dict(rows, orient="index")[list(columns)]
+    return pd.DataFrame.from_dict(rows, orient="index")[list(columns)]  # pyright: ignore[reportReturnType]
 
 
 def curve() -> pd.DataFrame:

@@ -64,7 +64,7 @@ def penalties(curves: Mapping[str, np.ndarray], p: np.ndarray) -> Figure:
     """Plot losses of a FAKE image, by name, against its P(FAKE) (N,)."""
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     for (name, curve), style in zip(curves.items(), _STYLES, strict=True):
-        axes.plot(p, curve, label=name, **style | {"marker": ""})
+        axes.plot(p, curve, label=name, **style | {"marker": ""})  # pyright: ignore[reportArgumentType]
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
     axes.set(ylim=(-0.8, 2.5), xlim=(0, 1))
     _named(axes, "P(FAKE) of a FAKE image", "loss (nats)")

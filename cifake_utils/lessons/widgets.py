@@ -202,7 +202,7 @@ def _review(figure: FigureBase, state: QuizState, places: np.ndarray) -> None:
     for panel in panels:
         panel.set(xticks=[], yticks=[])
         panel.axis("off")
-    for panel, place in zip(figure.axes, places, strict=False):
+    for panel, place in zip(figure.axes, places, strict=False):  # pyright: ignore[reportArgumentType]
         panel.imshow(state.images.images[place].permute(1, 2, 0).numpy(), interpolation="nearest")
         right, given = (state.choices[index] for index in (state.images.labels[place], state.answers[place]))
         panel.set_title(f"{right} ✗\nyou: {given}" if state.wrong[place] else f"{right} ✓", fontsize=11)
@@ -255,7 +255,7 @@ def _standing(figure: FigureBase, state: QuizState, models: Mapping[str, float |
     for name, answers in models.items():
         same = isinstance(answers, np.ndarray)
         accuracy = float(((answers > 0.5) == (labels == FAKE)).mean()) if same else answers
-        rows[name] = (accuracy, "s" if same else "D", "#0173B2")
+        rows[name] = (accuracy, "s" if same else "D", "#0173B2")  # pyright: ignore[reportArgumentType]
     for row, (name, (accuracy, marker, colour)) in enumerate(rows.items()):
         same = name == "you" or isinstance(models[name], np.ndarray)
         low, high = evaluation.accuracy_interval(accuracy, count) if same else (accuracy, accuracy)
@@ -275,7 +275,7 @@ def render_result(state: QuizState, models: Mapping[str, float | np.ndarray]) ->
         return render_standing(state, models)
     heights = (0.4 * len(models) + 1.5, 2.1 * -(-len(places) // COLUMNS))
     figure = Figure((1.75 * COLUMNS, sum(heights)), layout="constrained")
-    above, below = figure.subfigures(2, height_ratios=heights)
+    above, below = figure.subfigures(2, height_ratios=heights)  # pyright: ignore[reportGeneralTypeIssues]
     _standing(above, state, models)
     _review(below, state, places)
     return figure

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F
 
 from tools.generators.training import Network

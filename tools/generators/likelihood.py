@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-import normflows
+import normflows  # pyright: ignore[reportMissingImports]
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -98,7 +98,7 @@ class PixelCnn(Network):
         # The fourth channel tells pixels from the padding around them. Row r of the result has seen rows r-2 and r-1.
         maps = self.network["above"](F.pad(_marked(images), (1, 1, 2, -1)))
         taken = []
-        for layer in self.network["body"]:
+        for layer in self.network["body"]:  # pyright: ignore[reportGeneralTypeIssues]
             maps, from_above = layer.above(maps)
             taken.append(from_above)
         return taken
@@ -106,13 +106,14 @@ class PixelCnn(Network):
     def along(self, images: torch.Tensor, from_above: list[torch.Tensor]) -> torch.Tensor:
         """Return the parameters of the distribution of each pixel: float32 (N, 10 M, H, W)."""
         maps = self.network["along"](F.pad(_marked(images), (2, -1)))
-        for layer, taken in zip(self.network["body"], from_above, strict=True):
+        for layer, taken in zip(self.network["body"], from_above, strict=True):  # pyright: ignore[reportArgumentType]
             maps = layer.along(maps, taken)
         return self.network["head"](maps).float()
 
     def sample(self, count: int) -> torch.Tensor:
         images = torch.zeros(count, 3, 32, 32, device=self.device)
-        reach = len(self.network["body"]) + 2  # so many rows above a row have an influence on it
+        # So many rows above a row have an influence on it.
+        reach = len(self.network["body"]) + 2  # pyright: ignore[reportArgumentType]
         for row in range(32):
             from_above = [taken[:, :, -1:] for taken in self.above(images[:, :, max(0, row - reach) : row + 1])]
             for column in range(32):

@@ -113,7 +113,7 @@ def fit(network: Network, photographs: torch.Tensor, plan: Plan, seconds: float,
             step(optimizers[part], loss, share)
             sums[part] = sums.get(part, 0) + loss.detach()
         decay = min(DECAY, (1 + course.steps) / (10 + course.steps))  # forgets the first values soon
-        get_ema_multi_avg_fn(decay)(averages, parameters, 0)
+        get_ema_multi_avg_fn(decay)(averages, parameters, 0)  # pyright: ignore[reportArgumentType]
         course.steps += 1
         since += 1
     # The losses are read only now, because reading one makes the host wait for the device.

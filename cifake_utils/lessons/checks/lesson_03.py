@@ -229,7 +229,8 @@ class _Surer(nn.Module):
         if self.training:
             self.steps += 1
             return logits
-        return logits + self.steps.sqrt() / 2 * logits.new_tensor([1.0, 0.0])
+        root = self.steps.sqrt()  # pyright: ignore[reportAttributeAccessIssue]
+        return logits + root / 2 * logits.new_tensor([1.0, 0.0])
 
 
 def last_losses(

@@ -66,7 +66,7 @@ def threshold_for(answer: Callable | None, caught: Any) -> Verdict:
         return int(share * (labels == REAL).sum() + 1e-9)
 
     def counted(probabilities: np.ndarray, labels: np.ndarray, share: float) -> Any:
-        found = answer(probabilities, labels, share)
+        found = answer(probabilities, labels, share)  # pyright: ignore[reportOptionalCall]
         threshold = _number(found)
         if threshold is None:
             return found  # nothing yet, or a value that the comparison describes
@@ -77,7 +77,7 @@ def threshold_for(answer: Callable | None, caught: Any) -> Verdict:
 
     verdict = checks.function(counted if callable(answer) else answer, cases, allowed)
     if verdict.right:
-        return _caught(answer, caught)
+        return _caught(answer, caught)  # pyright: ignore[reportArgumentType]
     mistakes = [
         (lambda p, y, share: np.quantile(p[y == REAL], share), "This share lies below your threshold, not above it."),
         (lambda p, y, share: np.quantile(p, 1 - share), "You used REAL and FAKE images together."),

@@ -95,7 +95,9 @@ def standardised(answer: Callable | None) -> Verdict:
     verdict = checks.function(answer, cases, _scaled, mistakes)
     if verdict.right:
         return checks.right("Whatever the units of the features are, the head sees the same numbers.")
-    if verdict.right is False and checks.function(_varying(answer), cases, _varying(_scaled)).right:
+    if answer is None or verdict.right is not False:
+        return verdict
+    if checks.function(_varying(answer), cases, _varying(_scaled)).right:
         return checks.wrong("The features that vary are right. One that never varies in training is divided by 1.")
     return verdict
 

@@ -65,7 +65,7 @@ def _errors() -> tuple[np.ndarray, int]:
 
 
 def _binomial(errors: np.ndarray) -> np.ndarray:
-    return further.several_wrong([np.mean(errors)] * len(errors))
+    return further.several_wrong([np.mean(errors)] * len(errors))  # pyright: ignore[reportArgumentType]
 
 
 def several(answer: Callable | None, three_or_more: float | None) -> Verdict:
@@ -87,7 +87,7 @@ def several(answer: Callable | None, three_or_more: float | None) -> Verdict:
         return verdict
     if three_or_more is None:
         return Verdict(None, "The function is right. Now the number of images.")
-    (errors, count), chances = _errors(), further.several_wrong(_errors()[0])
+    (errors, count), chances = _errors(), further.several_wrong(_errors()[0])  # pyright: ignore[reportArgumentType]
     wrong = [
         (chances[3:].sum(), "The function is right, but this is a probability. How many of the images is that?"),
         (count * chances[3], "The function is right, but this is exactly three. Three or more are asked for."),
@@ -113,7 +113,8 @@ def _curve(split: str) -> np.ndarray:
     runs = [records.reference(f"resnet50_{name}") for name in ("strong", "finetuned")]
     p = np.array([run.probabilities[split] for run in runs])
     weights = np.arange(11) / 10
-    return np.array([comparison.correct(_weighted(p, [w, 1 - w]), runs[0].labels[split]).mean() for w in weights])
+    shares = (np.array([w, 1 - w]) for w in weights)
+    return np.array([comparison.correct(_weighted(p, share), runs[0].labels[split]).mean() for share in shares])
 
 
 def weighted(answer: Callable | None, chosen: float | None, accuracy: float | None) -> Verdict:
