@@ -46,7 +46,7 @@ CONTENT = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("");
 }"""
-ANOTHER = f"""async ([image, content]) => {{
+IS_ANOTHER = f"""async (image, content) => {{
     const found = await ({CONTENT})(image).catch(() => content);  // a picture may go while it is read
     return found !== content;
 }}"""
@@ -206,8 +206,10 @@ class Widget:
 
     def expect_another_picture(self, seen: str) -> None:
         """Wait until the picture has other bytes."""
-        image = self.picture.element_handle()
-        self.picture.page.wait_for_function(ANOTHER, arg=[image, seen], timeout=1000 * REACTION_SECONDS)
+        deadline = time.monotonic() + REACTION_SECONDS
+        while not self.picture.evaluate(IS_ANOTHER, seen):  # `wait_for_function` would not wait for what it promises
+            assert time.monotonic() < deadline, "the picture stayed the same"
+            self.picture.page.wait_for_timeout(50)
 
 
 def find_slider(part: sync_api.Locator, description: str) -> sync_api.Locator:
