@@ -8,9 +8,11 @@ again. The test images play no part.
 
 import copy
 import json
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -104,7 +106,9 @@ class Network(nn.Module):
             if name == self.stages[-1]:
                 break
             setattr(self.backbone, name, nn.Identity())
-        self.head = models.linear(sum(self.backbone.channels[name] for name in self.stages))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            self.head = models.linear(sum(self.backbone.channels[name] for name in self.stages))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -139,8 +143,11 @@ def judged(network: nn.Module, val: ImageBatches) -> dict[str, np.ndarray]:
     return {name: np.mean([found[view] for view in views], 0).astype(np.float16) for name, views in AVERAGES.items()}
 
 
-def measure(trial: Trial, seed: int, accelerator: Accelerator) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return curves, scores and costs of a trial, and P(FAKE) of the validation images."""
+def measure(trial: Trial, seed: int, accelerator: Accelerator, checkpoint: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return curves, scores and costs of a trial, and P(FAKE) of the validation images.
+
+    A trial that was stopped goes on from ``checkpoint``. Its CPU seconds are then those of the last part alone.
+    """
     cifake, device = data.load("full"), accelerator.device
     batch_size = catalogue.STRONG.batch_size
     train = ImageBatches(cifake.train.images, cifake.train.labels, batch_size, device, shift=trial.shift)
@@ -149,7 +156,14 @@ def measure(trial: Trial, seed: int, accelerator: Accelerator) -> tuple[dict, di
     learner = Followed(network, trial.averaging) if trial.averaging else network
     start = time.process_time()
     history = training.fit(
-        learner, train, val, epochs=trial.epochs, accelerator=accelerator, options=trial.options, seed=seed
+        learner,
+        train,
+        val,
+        epochs=trial.epochs,
+        accelerator=accelerator,
+        options=trial.options,
+        seed=seed,
+        checkpoint=checkpoint,
     )
     seconds = time.process_time() - start
     found = judged(learner, val)
@@ -161,27 +175,34 @@ def measure(trial: Trial, seed: int, accelerator: Accelerator) -> tuple[dict, di
         "val": {name: float(((p > 0.5) == (labels == data.FAKE)).mean()) for name, p in found.items()},
         "precision": accelerator.mixed_precision,
         "cpu_seconds": seconds,
-        "hardware": records.hardware(),
+        "hardware": records.hardware(device),
         "versions": records.versions(),
     }
     return result, found
 
 
 def main(names: list[str]) -> int:
-    if not names or {name.split("#")[0] for name in names} - set(TRIALS):
+    wanted = {name: re.fullmatch(r"(.+?)(?:#([1-9]\d{0,8}))?", name) for name in names}
+    unknown = [name for name, found in wanted.items() if not found or found[1] not in TRIALS]
+    if unknown or not names:
         print("\n".join(f"{name}: {trial}" for name, trial in TRIALS.items()))
-        return int(bool(names))
+        if unknown:
+            print(f"There is no trial {', '.join(unknown)}. Choose among those above.", file=sys.stderr)
+        return int(bool(unknown))
     FOLDER.mkdir(exist_ok=True)
     for name in names:
-        trial, _, seed = name.partition("#")
+        trial, seed = wanted[name].groups()
         file = FOLDER / f"{name.replace(',', '').replace(' ', '_')}.json"
+        checkpoint = profiles.runs_folder() / "trials" / f"{file.stem}.safetensors"
+        accelerator = profiles.resolve("full").accelerator()
         if not file.exists():
-            result, probabilities = measure(TRIALS[trial], int(seed or 0), profiles.resolve("full").accelerator())
+            result, probabilities = measure(TRIALS[trial], int(seed or 0), accelerator, checkpoint)
             print(name, json.dumps(result["val"]), round(result["curves"]["seconds"]), "s", flush=True)
             with replacing(file.with_suffix(".npz")) as partial, partial.open("wb") as opened:
                 np.savez_compressed(opened, **probabilities)
             with replacing(file) as partial:
                 partial.write_text(json.dumps({"name": name} | result, indent=1) + "\n", encoding="utf-8")
+            checkpoint.unlink(missing_ok=True)
     return 0
 
 

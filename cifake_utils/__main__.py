@@ -157,9 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     if "profile" in options:
         os.environ["CIFAKE_PROFILE"] = options.profile
     try:
-        if options.command != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        processes = os.environ.get("WORLD_SIZE", "")  # `accelerate launch` sets it
+        if options.command != "train" and processes.isdecimal() and int(processes) > 1:
             raise CifakeError(
-                f"{os.environ['WORLD_SIZE']} processes were started for `{options.command}`, which is the work of one: "
+                f"{processes} processes were started for `{options.command}`, which is the work of one: "
                 f"`python -m cifake_utils {options.command}`. Only `train` shares its work."
             )
         if options.command == "check":
@@ -195,6 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
                 series.run_and_report()
     except CifakeError as error:
         print_error(str(error))
+        return 1
+    except BrokenPipeError:  # whoever read the output, such as `head`, has read enough
+        # Otherwise Python would complain when it flushes the output at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, SafetensorError) as error:  # of a disk or a folder; all that the package writes goes by files.py
         path = getattr(error, "filename", None) or profiles.runs_folder()

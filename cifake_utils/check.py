@@ -1,5 +1,6 @@
 """Check everything that can keep the lessons from running, and say what to do about it."""
 
+import os
 import platform
 import shutil
 import sys
@@ -8,9 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import psutil
-import torch
 
-from cifake_utils import CifakeError, data_sets, profiles, sources, weights
+from cifake_utils import CifakeError, data_sets, profiles, records, sources, weights
 from cifake_utils.support import packages
 from cifake_utils.support.files import writable
 
@@ -94,7 +94,9 @@ def _memory() -> Finding:
 
 
 def _disk(profile: profiles.Profile) -> Finding:
-    existing = next(folder for folder in (profile.runs, *profile.runs.parents) if folder.is_dir())
+    existing = next((folder for folder in (profile.runs, *profile.runs.parents) if os.path.isdir(folder)), None)
+    if existing is None:
+        return Finding("problem", "disk", f"{profile.runs} can't be reached. Set CIFAKE_RUNS to another folder.")
     free, wanted = shutil.disk_usage(existing).free, DISK.get(profile.name, max(DISK.values()))
     text = f"{free / GIGABYTE:.1f} GB are free at {existing}"
     if free < wanted:
@@ -105,9 +107,12 @@ def _disk(profile: profiles.Profile) -> Finding:
 
 
 def _device(profile: profiles.Profile) -> str:
-    accelerator = profile.accelerator()
+    try:
+        accelerator = profile.accelerator()
+        name = records.hardware(accelerator.device)
+    except RuntimeError as error:  # of a driver
+        raise CifakeError(f"The GPU can't be used: {error}") from error
     device, precision = accelerator.device, accelerator.mixed_precision
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"threads: {torch.get_num_threads()}"
     return f"{device.type} ({name}), {'float32' if precision == 'no' else f'{precision} autocast'}"
 
 
@@ -122,7 +127,7 @@ def _images(profile: profiles.Profile) -> Finding:
     if declared is not data_sets.SAMPLE:
         return _attempt(declared.name, look)
     looked = profiles.folder_from("CIFAKE_DATA") or data_sets.download_folder()
-    where = "found at" if looked.is_dir() else "not found at"
+    where = "found at" if os.path.isdir(looked) else "not found at"
     return Finding("ok", "CIFAKE", f"not needed: the profile sample has its own images ({where} {looked})")
 
 
@@ -154,8 +159,7 @@ def _browser() -> list[Finding]:
     if found:
         return [Finding("ok", "browser", f"{found}, for the tests in a browser")]
     text = (
-        f"none of {', '.join(BROWSERS)} is on the PATH. The tests in a browser are skipped without it; see the README"
+        f"none of {', '.join(BROWSERS)} is on the PATH. The tests in a browser are skipped without it; see "
+        "CONTRIBUTING.md. (Chromium of Playwright's own is used too, but not looked for here.)"
     )
-    return [
-        Finding("warning", "browser", f"{text}. (Chromium of Playwright's own is used too, but not looked for here.)")
-    ]
+    return [Finding("warning", "browser", text)]

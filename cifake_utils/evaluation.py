@@ -81,7 +81,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
     """
     p, y = _vectors(probabilities, labels)
     decided = _called_fake(p, threshold).astype(int)
-    false_alarms, hits, _ = roc_curve(y, p)
+    false_alarms, hits, _ = roc_curve(y, p, drop_intermediate=False)  # the rates may be equal at any threshold
     equal = np.abs(false_alarms - (1 - hits)).argmin()
     gaps = binned_statistic(p, y - p, "sum", bins=15, range=(0, 1)).statistic
     clipped = p.clip(LOG_LOSS_MARGIN, 1 - LOG_LOSS_MARGIN)
@@ -214,13 +214,28 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return log_loss(y, with_temperature(p, np.exp(log_temperature)), labels=(REAL, FAKE))
 
     found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x  # pyright: ignore[reportAttributeAccessIssue]
-    if np.abs(found - LOG_TEMPERATURES).min() < 1e-3:
+    if _at_an_end(np.exp(found)):
         warnings.warn(
             f"The best temperature found is {np.exp(found):.3g}, at the end of the searched range (0.05 to 20). The "
             "best one may lie outside. This happens where every image is classified correctly.",
             stacklevel=2,
         )
     return float(np.exp(found))
+
+
+def usable_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return `fit_temperature`, or 1 where it lies at an end of its range.
+
+    There these images don't tell how certain the detector should be, for example because none is labelled wrongly.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = fit_temperature(probabilities, labels)
+    return 1.0 if _at_an_end(found) else found
+
+
+def _at_an_end(temperature: float) -> bool:
+    return bool(np.abs(np.log(temperature) - LOG_TEMPERATURES).min() < 1e-3)
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -174,10 +174,13 @@ def train_or_load(
     Raises
     ------
     CifakeError
-        The experiment is unknown (the message lists the known ones); the data or the weights are missing; the disk is
-        full or a folder can't be written to; a finished run is damaged (`verified.DamagedFile`).
+        The experiment is unknown (the message lists the known ones); the seed is negative or too large; the data or the
+        weights are missing; the disk is full or a folder can't be written to; a finished run is damaged
+        (`verified.DamagedFile`).
     """
     profile = profiles.resolve(profile)
+    if not 0 <= seed < 2**32:
+        raise CifakeError(f"The seed is {seed}. Expected a whole number from 0 to {2**32 - 1}.")
     experiment, accelerator = catalogue.get(name), profile.accelerator()
     with accelerator.main_process_first():  # the main process decodes and downloads, the others then find the files
         cifake = data.load(profile)
@@ -332,8 +335,9 @@ def _runs(
     The runs are those of one experiment or, without a name, of all. Each comes with the entries in which its recipe
     differs from that of a new run. The weights come by the experiment's name.
     """
-    found = map(_read_with_files, sorted(profile.runs.glob(f"{name or '*'}-seed*.json")))
-    whole = [record for record, missing in found if record and not missing]
+    found = {path: _read_with_files(path) for path in sorted(profile.runs.glob(f"{name or '*'}-seed*.json"))}
+    # A file with another name is somebody's copy.
+    whole = [record for path, (record, missing) in found.items() if record and not missing and record.name == path.stem]
     runs = [record for record in whole if record.experiment in catalogue.EXPERIMENTS]
     if not runs:
         return [], {}
@@ -496,7 +500,7 @@ def _train(
         details["processes"] = accelerator.num_processes
     splits = {split: splits[split].shared(accelerator) for split in ("val", "test")}
     probabilities = {split: training.predict(learned, batches) for split, batches in splits.items()}
-    labels = {split: cifake.splits[split].labels.numpy() for split in probabilities}
+    labels = {split: cifake.splits[split].labels.numpy().astype(np.uint8) for split in probabilities}
     if experiment.preset.mirror_average:
         details["val_without_mirror_average"] = evaluation.score(probabilities["val"], labels["val"])
         for split, one_sided in probabilities.items():
@@ -517,6 +521,7 @@ def _train(
         probabilities=probabilities,
         labels=labels,
         details=details,
+        hardware=records.hardware(accelerator.device),
     )
 
 

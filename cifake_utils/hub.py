@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from cifake_utils import catalogue, data_sets, evaluation, models, weights
+from cifake_utils import catalogue, data_sets, evaluation, features, models, weights
 from cifake_utils.batches import normalise
 from cifake_utils.records import Record
 
@@ -70,7 +70,7 @@ class Published(
     @classmethod
     def of(cls, model: models.Detector, record: Record) -> "Published":
         """Return a trained model in this form. The two arguments are what `experiments.train_or_load` returns."""
-        temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
+        temperature = evaluation.usable_temperature(record.probabilities["val"], record.labels["val"])
         made = cls(
             record.experiment,
             temperature=temperature,
@@ -91,7 +91,11 @@ class Published(
 
     @torch.inference_mode()
     def probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Return P(FAKE), float64 (N,), of images, uint8 (N, 3, 32, 32), RGB."""
-        sides = (images, images.flip(3)) if self.mirror_average else (images,)
-        p = torch.stack([self(normalise(side)).softmax(1)[:, 1] for side in sides]).mean(0)
-        return torch.from_numpy(evaluation.with_temperature(p.cpu().numpy(), self.temperature))
+        """Return P(FAKE), float64 (N,) on the CPU, of images, uint8 (N, 3, 32, 32), RGB, on any device."""
+        device = next(self.detector.parameters()).device
+        found = [torch.zeros(0)]
+        for part in images.split(features.BATCH_SIZE):
+            sides = (part, part.flip(3)) if self.mirror_average else (part,)
+            logits = torch.stack([self(normalise(side.to(device))) for side in sides])
+            found.append(logits.softmax(2)[:, :, 1].mean(0).cpu())
+        return torch.from_numpy(evaluation.with_temperature(torch.cat(found).numpy(), self.temperature))

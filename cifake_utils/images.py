@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
 from cifake_utils import CifakeError, sources
@@ -45,6 +45,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+BITS, PHOTOMETRIC = ExifTags.Base.BitsPerSample, ExifTags.Base.PhotometricInterpretation
 EXPECTED = "Expected an image file such as PNG, JPEG, WebP, GIF or TIFF."
 
 
@@ -65,10 +66,11 @@ def read(path: Path | str) -> torch.Tensor:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Return width and height in pixels of an image file that `read_all` can read."""
-    with warnings.catch_warnings(), Image.open(path) as image:
+    """Return width and height in pixels, of the upright image, of a file that `read_all` can read."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `read_all`
-        return image.size
+        with Image.open(path) as image:
+            return image.size if _orientation(image) <= 4 else (image.height, image.width)
 
 
 def read_folder(folder: Path | str) -> tuple[torch.Tensor, list[str], list[str]]:
@@ -195,6 +197,8 @@ def _attempt(path: Path, room: _Room) -> torch.Tensor | str:
         )
     except MemoryError:
         return f"{name} needs more memory than there is. Expected a smaller image. Close other programs, or reduce it."
+    except PermissionError:
+        return f"{name} can't be read: you have no right to. Expected a file that you may read. Change its permissions."
     except Exception as error:  # each format raises errors of its own
         reason = filenames.escaped(str(error)) or type(error).__name__
         return f"{name} can't be read: {reason}. Expected a sound image file. Save or download it again."
@@ -207,6 +211,7 @@ def _most_pixels() -> int:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """Return an opened image as uint8 (32, 32, 3)."""
+    _require_known_greys(image)
     is_cifakes = image.size == (sources.SIZE, sources.SIZE) and image.mode == "RGB" and _settings(image) == _encoder()
     if is_cifakes and _orientation(image) == 1:
         image.load()
@@ -268,6 +273,15 @@ def _orientation(image: Image.Image) -> int:
         return int(found) if found in TURNS else 1
     except Exception:  # a damaged EXIF part is no reason to reject the image, and Pillow raises many kinds of errors
         return 1
+
+
+def _require_known_greys(image: Image.Image) -> None:
+    """Raise a `ValueError` for a 16-bit TIFF whose numbers Pillow hands on as they are, though 65,535 isn't white."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode.startswith("I;16"):
+        bits, zero_is_white = image.tag_v2.get(BITS, (16,))[0], image.tag_v2.get(PHOTOMETRIC) == 0
+        if bits != 16 or zero_is_white:
+            kind = "with 0 for white" if zero_is_white else f"of {bits} bits"
+            raise ValueError(f"its grey levels are numbers {kind}; save it with 8 or 16 bits, and 0 for black")
 
 
 def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:

@@ -138,6 +138,9 @@ class Backbone(ResNet):
             stride *= 2
         self.conv1.stride = (stride, stride)
 
+    def extra_repr(self) -> str:
+        return f"enlarge={self.enlarge}" if self.enlarge > 1 else ""  # no layer shows it
+
     def forward(self, images: torch.Tensor, last: str = "layer4") -> Maps:
         if self.enlarge > 1:
             images = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
@@ -403,7 +406,7 @@ class Detector(nn.Module):
         self.backbone, self.head = backbone, head
         self.statistics = taps(statistics, backbone.channels)
         self.frozen = frozen
-        self.weights_name, self.weights_hash = start.name, start.hash
+        self.weights_hash = start.hash
         if frozen:
             backbone.requires_grad_(False)
         self.train()

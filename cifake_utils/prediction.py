@@ -62,7 +62,7 @@ class Asked:
     model : models.Detector
     record : records.Record
     temperature : float
-        It fits the validation images (`evaluation.fit_temperature`).
+        It fits the validation images (`evaluation.usable_temperature`).
     known : Familiarity
         Of the images that the model learned from.
     name : str
@@ -175,7 +175,7 @@ def ask(name: str | None, profile: profiles.Profile) -> Asked:
         accuracy = facts["test"]["rounded"]["accuracy"]
         return Asked(found.model, found.record, facts["temperature"], found.familiarity, own, accuracy, others)
     model, record = experiments.trained(name, profile)
-    temperature = evaluation.fit_temperature(record.probabilities["val"], record.labels["val"])
+    temperature = evaluation.usable_temperature(record.probabilities["val"], record.labels["val"])
     cifake = data.load(profile)
     known = familiarity.of(model.backbone, cifake.train.images, cifake.val.images)
     return Asked(model, record, temperature, known, f"your run {record.name}", record.metrics["test"]["accuracy"])

@@ -27,10 +27,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
-def hardware() -> str:
-    """Return the hardware that computes, such as ``"2 CPU threads, x86_64"`` or the name of the GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: torch.device | None = None) -> str:
+    """Return the hardware behind a device (default: the CPU), such as ``"2 CPU threads, x86_64"`` or a GPU's name."""
+    if device and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device and device.type == "mps":
+        return f"Apple GPU, {platform.machine()}"
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
 
@@ -137,22 +139,6 @@ def references(name: str) -> list[Record]:
     """Return the reference runs of an experiment, sorted by seed; an empty list if it has not been measured yet."""
     paths = REFERENCE.glob(f"{name}-seed[0-9]*.json")
     return sorted((read(path) for path in paths), key=lambda record: record.seed)
-
-
-def latest(name: str, profile: str | profiles.Profile | None = None) -> Record:
-    """Return the reader's newest run of an experiment in a profile (default: the active one).
-
-    The run may have been made from other data or with older settings. `experiments.finished` returns only the runs of
-    today's models and settings. If there is no run, a `CifakeError` says how to get one.
-    """
-    profile = profiles.resolve(profile)
-    paths = sorted(profile.runs.glob(f"{name}-seed*.json"), key=lambda path: path.stat().st_mtime)
-    if not paths:
-        raise CifakeError(
-            f"There is no run of {name} in the profile {profile.name} yet. Make one with "
-            f"`CIFAKE_PROFILE={profile.name} python -m cifake_utils train {name}`."
-        )
-    return read(paths[-1])
 
 
 def save_summary(name: str, values: dict) -> Path:

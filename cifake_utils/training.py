@@ -69,7 +69,7 @@ class Options:
     Raises
     ------
     CifakeError
-        The schedule is unknown, or `coarse_share` is not from 0 to below 1.
+        The schedule is unknown; `coarse_share` is not from 0 to below 1, or is combined with early stopping.
     """
 
     learning_rate: float = 1e-4
@@ -84,6 +84,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise CifakeError(f"There is no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}.")
+        if self.coarse_share and self.patience is not None:
+            raise CifakeError(
+                f"Early stopping (patience {self.patience}) can't be combined with coarse epochs: their losses are not "
+                "to be compared with those of the others. Expected patience=None, or a share of coarse epochs of 0."
+            )
         if not 0 <= self.coarse_share < 1:
             raise CifakeError(
                 f"The share of coarse epochs is {self.coarse_share}. Expected at least 0 and less than 1, so that the "
@@ -304,6 +309,10 @@ def _prepare(
     """Return the state of a training: a new one, or that of the checkpoint if the same call wrote it."""
     if isinstance(loss, CombinedLoss):
         require_two_classes(train.labels)
+        if options.smoothing or options.mixup:
+            raise CifakeError(
+                "Label smoothing and mixup are for plain cross-entropy. Expected 0 for both with a CombinedLoss."
+            )
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]

@@ -68,7 +68,7 @@ def test_an_address_gives_buttons_for_every_lesson(project):
 
 
 def test_without_an_address_the_page_says_what_to_do(project):
-    assert "`python tools/write_address.py`" in write_address.contents()[project / "README.md"]
+    assert "upload a lesson to Colab or Kaggle" in write_address.contents()[project / "README.md"]
 
 
 @pytest.mark.parametrize(

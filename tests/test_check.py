@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,31 @@ def test_a_precision_that_the_device_lacks_is_a_problem(runs, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
     finding = found(check.examine(profiles.active()), "device")
     assert finding.status == "problem" and "fp8" in finding.text
+
+
+def test_a_runs_folder_that_cannot_be_entered_is_a_problem(runs, monkeypatch):
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    finding = found(check.examine(profiles.active()), "disk")
+    assert finding.status == "problem" and str(profiles.active().runs) in finding.text
+
+
+def test_a_gpu_that_reports_an_error_is_a_problem(runs, monkeypatch):
+    def broken(self):
+        raise RuntimeError("CUDA unknown error")
+
+    monkeypatch.setattr(profiles.Profile, "accelerator", broken)
+    finding = found(check.examine(profiles.active()), "device")
+    assert finding.status == "problem" and "CUDA unknown error" in finding.text
+
+
+def test_a_reader_of_the_output_that_stops_early_is_no_error(runs):
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "cifake_utils", "data", "info"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_little_memory_or_disk_is_a_warning(runs, monkeypatch):

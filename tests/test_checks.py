@@ -26,6 +26,7 @@ CASES = [(torch.tensor([1.0, 2.0]),), (np.array([-4.0, 3.0]),)]
         (0.7, "✗ Not yet. Your number is too large."),
         (-1, "✗ Not yet. Your number is too small."),
         ("half", "✗ Not yet. The answer is of type str. Expected numbers."),
+        ("0.5", "✗ Not yet. The answer is of type str. Expected numbers."),
         ([0.5], "✗ Not yet. The answer has the shape (1,). Expected ()."),
         (float("nan"), "✗ Not yet. The answer holds a number that is not finite."),
     ],
@@ -46,6 +47,12 @@ def test_arrays():
     assert checks.value([0, 1, 2, 4], np.arange(4)).text == "The shape is right, and 25% of the numbers are wrong."
     hint = [(np.zeros((2, 2)), "Flatten it.")]
     assert checks.value(np.zeros((2, 2)), np.zeros(4), hint).text.endswith("Expected (4,). Flatten it.")
+
+
+def test_tolerance_is_relative_to_the_larger_of_one_and_the_expected_number():
+    assert checks.value(100.09, 100).right and not checks.value(100.11, 100).right
+    assert checks.value(0.0109, 0.01).right and not checks.value(0.0111, 0.01).right
+    assert checks.value(float("nan"), float("nan")).right and checks.value(float("inf"), float("inf")).right
 
 
 def test_functions():

@@ -331,7 +331,7 @@ def test_leftovers_of_killed_processes_are_removed(small):
     for path in left:
         path.parent.mkdir()
         path.touch()
-    key = fingerprint.recipe_hash(records.latest("resnet50_fractal", PROFILE).recipe)
+    key = fingerprint.recipe_hash(records.read(PROFILE.runs / "resnet50_fractal-seed0.json").recipe)
     finished = [
         PROFILE.runs / "unfinished" / f"resnet50_fractal-seed0-{key}.safetensors",
         kept.with_stem(f"{kept.stem}-unfinished"),

@@ -235,6 +235,9 @@ def test_commands_for_one_process_are_refused_to_several(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert __main__.main(["results"]) == 1
     assert "2 processes were started for `results`" in capsys.readouterr().err
+    for nothing in ("", "auto", "1"):
+        monkeypatch.setenv("WORLD_SIZE", nothing)
+        assert __main__.main(["data", "info"]) == 0
 
 
 def share_of(source, process, processes):

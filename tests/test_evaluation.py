@@ -116,6 +116,12 @@ def test_equal_error_rate_by_hand():
     assert evaluation.score(probabilities, labels)["eer"] == pytest.approx(0.25)  # at 0.5: one of four on either side
 
 
+def test_equal_error_rate_within_a_run_of_images_of_one_label():
+    labels = np.array([1] * 9 + [0] * 5 + [1] + [0] * 5)  # from the most FAKE image on
+    probabilities = np.linspace(0.9, 0.1, 20)
+    assert evaluation.score(probabilities, labels)["eer"] == pytest.approx(0.1)  # one of ten on either side
+
+
 def test_temperature_undoes_overconfidence():
     generator = np.random.default_rng(0)
     honest = generator.uniform(0.02, 0.98, 20_000)
@@ -133,6 +139,9 @@ def test_a_temperature_at_the_end_of_the_range_is_told():
     for probabilities, end in ((told_right, 0.05), (1 - told_right, 20)):
         with pytest.warns(UserWarning, match="one may lie outside"):
             assert evaluation.fit_temperature(probabilities, labels) == pytest.approx(end, rel=0.01)
+        assert evaluation.usable_temperature(probabilities, labels) == 1
+    told = told_right, np.array([0, 1, 0, 1])
+    assert evaluation.usable_temperature(*told) == evaluation.fit_temperature(*told) != 1
 
 
 def test_a_resample_with_one_label_is_drawn_again():

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,9 +65,21 @@ def test_frozen_models_train_once_then_load(name, few, runs, monkeypatch):
     state, same = model.state_dict(), again.state_dict()
     assert all(torch.equal(state[key], same[key]) for key in state)
     assert loaded.metrics == record.metrics and not again.training
-    assert records.latest(name, PROFILE).name == f"{name}-seed0"
+    assert loaded.name == f"{name}-seed0" and loaded.labels["val"].dtype == record.labels["val"].dtype == np.uint8
+    (PROFILE.runs / f"{name}-seed0 copy.json").write_bytes((PROFILE.runs / f"{name}-seed0.json").read_bytes())
+    for ending in (".npz", ".safetensors"):
+        file = PROFILE.runs / f"{name}-seed0{ending}"
+        file.with_stem(f"{name}-seed0 copy").write_bytes(file.read_bytes())
+    assert [run.name for run in experiments.finished(PROFILE)] == [f"{name}-seed0"]
     with pytest.raises(TypeError):  # other epochs are another run
         experiments.train_or_load(name, profile=dataclasses.replace(PROFILE, epochs=5))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_torch_cannot_take_are_refused_before_anything_is_loaded(seed, monkeypatch):
+    monkeypatch.setattr(experiments.data, "load", None)
+    with pytest.raises(CifakeError, match=f"The seed is {seed}"):
+        experiments.train_or_load("resnet50_transfer", seed, PROFILE)
 
 
 @pytest.mark.parametrize("name", ["resnet50_fractal", "resnet50_fractal_loss"])

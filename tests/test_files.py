@@ -60,6 +60,16 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_folder_in_the_place_of_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with (
+        pytest.raises(CifakeError, match="a folder lies where a file is needed"),
+        files.replacing(tmp_path / "a.png") as partial,
+    ):
+        partial.write_bytes(b"a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(small, full_disk):  # noqa: F811
     fill, free = full_disk
     fill()

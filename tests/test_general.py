@@ -10,6 +10,7 @@ from PIL import Image
 
 from cifake_utils import batches, data, evaluation, experiments, familiarity, general, profiles, weights
 from cifake_utils.__main__ import main
+from cifake_utils.images import read as read_image
 from cifake_utils.lessons import unseen, zoo
 from tools import make_general
 
@@ -93,7 +94,12 @@ def test_predict_answers_in_a_fresh_clone_in_every_profile(profile, runs, tmp_pa
     document = json.loads(capsys.readouterr().out)
     assert document["model"]["name"] == f"{general.NAME}-seed0"
     assert "seven kinds of small generators" in document["model"]["limits"]
-    assert (tmp_path / "drawn.png").exists() and document["images"][0]["distance"] > 0
+    (answer,) = document["images"]
+    found, read = general.load(), read_image(tmp_path / "drawn.png")[None]
+    one = {general.NAME: (found.model, found.record)}
+    p = experiments.predict_images(one, read, profiles.resolve(profile).accelerator())[general.NAME]
+    expected = evaluation.with_temperature(p, found.facts["temperature"])[0]
+    assert answer["p_fake"] == pytest.approx(expected, abs=1e-3) and 0 < expected < 1
 
 
 def test_evaluate_prints_its_limits_first(runs, tmp_path, capsys):

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from cifake_utils import CifakeError, experiments, hub, profiles
+from cifake_utils import CifakeError, experiments, features, hub, profiles
 
 
 @pytest.mark.parametrize("name", ["resnet50_transfer", "resnet50_fractal_loss"])
-def test_published_detector_gives_the_same_probabilities(few, runs, tmp_path, name):
+def test_published_detector_gives_the_same_probabilities(few, runs, tmp_path, monkeypatch, name):
     model, record = experiments.train_or_load(name)
     published = hub.Published.of(model, record)
     folder = tmp_path / "published"
@@ -18,6 +18,7 @@ def test_published_detector_gives_the_same_probabilities(few, runs, tmp_path, na
     assert json.loads((folder / "config.json").read_text())["experiment"] == name
     assert "embedded sample alone" in (folder / "README.md").read_text()
     again = hub.Published.from_pretrained(folder)
+    monkeypatch.setattr(features, "BATCH_SIZE", 7)
     p = published.probabilities(few.test.images)
     assert torch.equal(again.probabilities(few.test.images), p)
     raw = experiments.predict_images({name: (model, record)}, few.test.images, profiles.active().accelerator())[name]

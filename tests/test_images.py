@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFile
+from PIL import Image, ImageDraw, ImageFile, TiffImagePlugin
 
 from cifake_utils import CifakeError, images, sources
 from cifake_utils.support import memory
@@ -291,10 +291,44 @@ def test_damaged_files_of_every_format_are_an_image_or_a_sentence(tmp_path, monk
     assert outcomes == {str, torch.Tensor}
 
 
+def test_size_is_that_of_the_upright_image(tmp_path):
+    turned = half_red((64, 40)).getexif()
+    for orientation, expected in ((1, (64, 40)), (3, (64, 40)), (6, (40, 64)), (8, (40, 64))):
+        turned[0x0112] = orientation
+        half_red((64, 40)).save(tmp_path / "a.jpg", exif=turned)
+        assert images.size(tmp_path / "a.jpg") == expected
+
+
+@pytest.mark.parametrize(("tags", "reason"), [({258: 12}, "of 12 bits"), ({262: 0}, "with 0 for white")])
+def test_greys_of_a_tiff_whose_white_is_not_65535_are_refused(tmp_path, monkeypatch, tags, reason):
+    grey = Image.fromarray(np.full((40, 40), 4095, np.uint16))
+    grey.save(tmp_path / "a.tif")
+    assert images.read(tmp_path / "a.tif").float().mean() == pytest.approx(4095 / 257, abs=1)
+    get = TiffImagePlugin.ImageFileDirectory_v2.get
+    values = {tag: (value,) if tag == 258 else value for tag, value in tags.items()}
+    monkeypatch.setattr(
+        TiffImagePlugin.ImageFileDirectory_v2, "get", lambda self, tag, *other: values.get(tag, get(self, tag, *other))
+    )
+    with pytest.raises(CifakeError, match=reason):
+        images.read(tmp_path / "a.tif")
+
+
+def test_a_file_without_the_right_to_read_it_is_not_called_damaged(tmp_path, monkeypatch):
+    half_red().save(tmp_path / "a.png")
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refused)
+    with pytest.raises(CifakeError, match=r"no right to.*Change its permissions"):
+        images.read(tmp_path / "a.png")
+
+
 def test_decompression_bombs(tmp_path, monkeypatch, recwarn):
     half_red((64, 64)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # below twice the limit Pillow only warns
     assert_left_is_red(images.read(tmp_path / "a.png"))
+    assert images.size(tmp_path / "a.png") == (64, 64)
     assert not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with pytest.raises(CifakeError, match="decompression bomb"):

@@ -91,15 +91,15 @@ def test_a_layout_without_pooling_and_one_that_enlarges_widen_the_maps_further()
         backbone = models.Backbone(layout).eval()
         backbone.load_state_dict(torchvision.models.resnet50().state_dict(), strict=False)
         assert layout.fits_resnet50
+        widths[name] = []
         for coarse in (False, True, False):
             backbone.set_coarse(coarse)
             maps = backbone(torch.randn(2, 3, 32, 32))
-            widths.setdefault((name, coarse), [values.shape[3] for values in maps.values()])
+            widths[name].append([values.shape[3] for values in maps.values()])
+        assert ("enlarge=4" in str(backbone)) == (name == "enlarged")  # which keeps checkpoints apart
     assert widths == {
-        ("no pooling", False): [32, 32, 16, 8, 4],
-        ("no pooling", True): [16, 16, 8, 4, 2],
-        ("enlarged", False): [64, 32, 16, 8, 4],
-        ("enlarged", True): [32, 16, 8, 4, 2],
+        "no pooling": [[32, 32, 16, 8, 4], [16, 16, 8, 4, 2], [32, 32, 16, 8, 4]],
+        "enlarged": [[64, 32, 16, 8, 4], [32, 16, 8, 4, 2], [64, 32, 16, 8, 4]],
     }
     recipes = [models.Layout(**sizes).recipe() for sizes in ({}, {"stem_stride": 1}, {"enlarge": 4})]
     assert recipes == [["Bottleneck", [3, 4, 6, 3], *more] for more in ([], [{"stem_stride": 1}], [{"enlarge": 4}])]

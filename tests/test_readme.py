@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cifake_utils import embedded, evaluation, prediction, profiles
-from cifake_utils.lessons import further, results
+from cifake_utils.lessons import further, results, unseen
 
 README = profiles.PROJECT / "README.md"
 LESSONS = sorted((profiles.PROJECT / "notebooks").glob("*.ipynb"))
@@ -48,6 +48,14 @@ def test_the_card_of_the_detector_says_what_was_measured():
     assert f"{sure.mean():.1%} of the test images, and {right[sure].mean():.1%}".replace("%", " %") in page
     assert f"{facts['gan_called_fake']:.1%}".replace("%", " %") in page
     assert all(f"| {name} | {share:.1%} |".replace("%", " %") in page for name, share in facts["unlike"].items())
+    answers = unseen.read(unseen.ALONE)["resnet50_embedded"]
+    called = {kind: int((answers[kind] > 0.5).sum()) for kind in (*unseen.KINDS, unseen.PHOTOGRAPHS)}
+    silent = [kind for kind in unseen.KINDS if not called[kind]]
+    assert len(silent) == 5 and "it calls none FAKE of five kinds" in page
+    assert f"{called['gan_hinge']} of the GAN with a hinge loss" in page
+    assert f"{called['vae']} of the VAE; of 2,000 photographs {called[unseen.PHOTOGRAPHS]}." in page
+    found = unseen.alone().query("detector == 'resnet50_embedded'").set_index("kind")["auroc"][silent]
+    assert f"(AUROC {found.min():.3f} to {found.max():.3f})" in page
 
 
 def minutes_for(lesson) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from cifake_utils import CifakeError, evaluation, profiles, records
 from cifake_utils.support import verified
@@ -47,15 +48,20 @@ def test_failed_write_keeps_the_old_record(tmp_path):
 
 
 def test_missing_and_broken_records(runs):
-    with pytest.raises(CifakeError, match="python -m cifake_utils train m"):
-        records.latest("m")
     with pytest.raises(CifakeError, match="resnet50_transfer-seed0"):
         records.reference("m")
-    records.save(record(), profiles.active().runs)
-    assert records.latest("m").seed == 3
-    (profiles.active().runs / "m-seed3.json").write_text("{")
+    path = records.save(record(), profiles.active().runs)
+    assert records.read(path).seed == 3
+    path.write_text("{")
     with pytest.raises(CifakeError, match=r"m-seed3.json can.t be used: Expecting property name"):
-        records.latest("m")
+        records.read(path)
+
+
+def test_a_record_names_the_hardware_of_its_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert "CPU threads" in records.hardware() == records.hardware(torch.device("cpu"))
+    assert records.hardware(torch.device("cuda", 1)) == "GPU 1"
+    assert records.hardware(torch.device("mps")).startswith("Apple GPU")
 
 
 def test_all_seeds_of_a_reference(tmp_path, monkeypatch):

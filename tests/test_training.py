@@ -218,7 +218,7 @@ class Stepping(Small):
 
 @pytest.mark.parametrize(("share", "coarse"), [(0.0, []), (0.6, [True, True, False, False]), (0.2, [False] * 4)])
 def test_the_first_epochs_are_coarse(share, coarse):
-    module, options = Stepping(), training.Options(coarse_share=share)
+    module, options = Stepping(), training.Options(coarse_share=share, patience=None)
     data = (few_images(16, 0), few_images(16, 1))
     training.fit(module, *data, epochs=4, accelerator=SAMPLE.accelerator(), options=options)
     assert module.coarse == coarse
@@ -227,7 +227,19 @@ def test_the_first_epochs_are_coarse(share, coarse):
 
 def test_the_last_epoch_is_never_coarse():
     with pytest.raises(CifakeError, match=r"share of coarse epochs is 1.0\. Expected at least 0 and less than 1"):
-        training.Options(coarse_share=1.0)
+        training.Options(coarse_share=1.0, patience=None)
+    with pytest.raises(CifakeError, match=r"Early stopping \(patience 5\) can't be combined with coarse epochs"):
+        training.Options(coarse_share=0.5)
+
+
+@pytest.mark.parametrize("option", ["smoothing", "mixup"])
+def test_smoothing_and_mixup_are_refused_with_the_combined_loss(option):
+    data = (few_images(16, 0), few_images(16, 1))
+    options = training.Options(**{option: 0.1})
+    with pytest.raises(CifakeError, match="are for plain cross-entropy"):
+        training.fit(
+            Small(), *data, epochs=1, accelerator=SAMPLE.accelerator(), options=options, loss=losses.CombinedLoss()
+        )
 
 
 def test_smoothing_and_mixup_change_the_training_loss_as_their_formulas_say():

@@ -52,6 +52,7 @@ from cifake_utils.batches import normalise
 from cifake_utils.lessons import robustness, unseen, zoo
 from cifake_utils.lessons.unseen import AGAIN, ALONE, CIFAKE, KINDS, PHOTOGRAPHS, RENDERINGS, SUBSETS, WAYS
 from cifake_utils.support import progress, verified
+from cifake_utils.support.fingerprint import recipe_hash
 
 STAGES = ("stem", "layer1", "layer2")
 ABOUT = "about.json"
@@ -159,22 +160,29 @@ def cache_file(name: str) -> Path:
     return profiles.runs_folder() / "cache" / "general" / f"{name}.safetensors"
 
 
+@cache
+def cache_recipe() -> str:
+    """Return the fingerprint of what all features depend on: the backbone, CIFAKE's images and the zoo's."""
+    zoo_sums = (zoo.FOLDER / verified.SUMS).read_text(encoding="utf-8")
+    return recipe_hash([weights.load_offline().hash, data.load("full").hash, zoo_sums, STAGES])
+
+
 def make_features() -> None:
     """Keep the features of all images. Those that are there already are not computed again."""
     cifake = data.load("full")
     backbone = models.backbone(weights.load_offline(), general.LAYOUT).eval().folded()
     backbone = backbone.to(memory_format=torch.channels_last)
     for name, images in image_sets(cifake):
-        if not verified.is_whole(cache_file(name), "features"):
+        if not verified.is_whole(cache_file(name), cache_recipe()):
             values = familiarity.features_of(backbone, images, STAGES).half()
-            verified.save_tensors(cache_file(name), {"features": values}, recipe="features")
+            verified.save_tensors(cache_file(name), {"features": values}, recipe=cache_recipe())
             print(f"{name}: {tuple(values.shape)}", flush=True)
 
 
 @cache
 def features(name: str, stages: tuple[str, ...]) -> torch.Tensor:
     """Return the means and spreads of these stages that `make_features` kept: float32 (N, D)."""
-    kept = verified.load_tensors(cache_file(name), "features")[0]["features"].float()
+    kept = verified.load_tensors(cache_file(name), cache_recipe())[0]["features"].float()
     widths = [general.LAYOUT.channels[stage] for stage in STAGES]
     parts = kept.split(widths * 2, 1)
     places = [STAGES.index(stage) for stage in stages]
@@ -465,7 +473,7 @@ LICENCE = "MIT, as CIFAKE's images, on which alone all weights that take part in
 
 LEARNED_FROM = (
     "CIFAKE (photographs and images of Stable Diffusion 1.4), from 1,000 images of each of seven kinds of small "
-    "generators, trained on its photographs for half a minute to three minutes each on a shared GPU, and from "
+    "generators, trained on its photographs for one to three minutes each on a shared GPU, and from "
     "photographs that six autoencoders and a diffusion model made again."
 )
 
@@ -577,7 +585,7 @@ def ask_alone(name: str, file: Path | None) -> None:
         )
     else:
         model, count = catalogue.get(name).build(weights.NONE), 500
-        model.load_state_dict({key: value.to(model.state_dict()[key].dtype) for key, value in load_file(file).items()})
+        model.load_state_dict(load_file(file))  # which may be in float16
         model = model.eval()
         model.backbone = model.backbone.folded()
     model, cifake = model.to(memory_format=torch.channels_last), data.load("full")

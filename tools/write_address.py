@@ -141,10 +141,9 @@ def buttons(address: str, titles: dict[str, str]) -> str:
     """
     if not address:
         return (
-            "The lessons can be opened on Colab, Kaggle and Binder as soon as the address of this repository is\n"
-            "known. Write it into `pyproject.toml`, as `Repository` in `[project.urls]`, and run\n"
-            "`python tools/write_address.py`, which puts buttons here. Until then, upload a lesson to Colab or Kaggle\n"
-            "and write the address into its first code cell, which installs the package."
+            "Buttons for Colab, Kaggle and Binder will stand here when its address is known. Until then,\n"
+            "upload a lesson to Colab or Kaggle, and write the address from which you cloned into its first code\n"
+            "cell, which installs the package."
         )
     repository = address.removeprefix("https://github.com/")
     codespaces = (

@@ -42,7 +42,7 @@ def run_and_report() -> None:
         "profile": profile.name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": profile.accelerator().device.type,
-        "hardware": records.hardware(),
+        "hardware": records.hardware(profile.accelerator().device),
         "cores": os.cpu_count(),
         "finished_runs_before": before,  # these were loaded, not trained
         "notebook_seconds": seconds,

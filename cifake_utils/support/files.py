@@ -20,8 +20,12 @@ Found = TypeVar("Found")
 
 # Error numbers for a full disk, a path that is in the way, and a missing right: the reader can put these right.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
-NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS} | IN_THE_WAY
+IN_THE_WAY = {
+    errno.EEXIST: "a file lies where a folder is needed",
+    errno.ENOTDIR: "a file lies where a folder is needed",
+    errno.EISDIR: "a folder lies where a file is needed",
+}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS, *IN_THE_WAY}
 
 
 def writable(folder: Path) -> Path:
@@ -81,7 +85,7 @@ def cannot_write(path: Path | str, error: OSError | SafetensorError) -> CifakeEr
     elif not full and error.errno not in NO_RIGHT:
         return None
     else:
-        reason = "a file lies where a folder is needed" if error.errno in IN_THE_WAY else error.strerror
+        reason = IN_THE_WAY.get(error.errno or 0, error.strerror)
     return _refused(path, str(reason), "Free some space on that disk, or choose" if full else "Choose")
 
 

@@ -169,7 +169,7 @@ def is_whole(path: Path, recipe: str = "", say: str = "") -> bool:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file in place of ``path``."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
+        np.savez_compressed(file, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
 
 
 def load_arrays(path: Path, expected: str | None = None) -> dict[str, np.ndarray]:

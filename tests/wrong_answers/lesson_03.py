@@ -125,7 +125,8 @@ def wrong_answers() -> dict[str, list[tuple]]:
     runs = (make, train, val)
     return {
         "sure_loss": [
-            (wrong,) for wrong in (math.log(2), -math.log(0.99), 0.5, -math.log(0.99 * 0.01), 7.0, 3.329, 0.056, 2.3)
+            (wrong,)
+            for wrong in (math.log(2), -math.log(0.99), 0.5, -math.log(0.99 * 0.01), 7.0, 3.329, 0.056, 2.3, 2.31)
         ],
         "map_width": [
             (lambda width, kernel, stride, padding: width // stride,),

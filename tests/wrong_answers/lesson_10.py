@@ -24,7 +24,7 @@ def wrong_answers() -> dict[str, list[tuple]]:
             (lambda h, a, c: 1 / (1 + c), 1e-4),
             (lambda h, a, c: (1 - a) / ((1 - a) + c * (1 - h)), 1e-4),
             (lambda h, a, c: h[0], 1e-4),
-            *((right_share, found) for found in (0.01, 0.497, 0.0101, 0.5, "rare")),
+            *((right_share, found) for found in (0.01, 0.497, 0.0101, 0.5, 1e-4, 1.1e-4, "rare")),
         ],
         "both_signs": [
             (lambda z: z**2, 5, "VAE"),

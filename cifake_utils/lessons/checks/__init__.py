@@ -134,6 +134,8 @@ def _numbers(found: Any) -> np.ndarray | None:
     """Return an answer as an array of numbers, or None if it holds other things than numbers."""
     if isinstance(found, torch.Tensor):
         found = found.detach().cpu().numpy()
+    if isinstance(found, str):  # NumPy would read a number in quotes
+        return None
     try:
         return np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
@@ -153,7 +155,12 @@ def _equal(found: Any, expected: Any, tolerance: float) -> bool:
     first, second = _numbers(found), _numbers(expected)
     if first is None or second is None or first.shape != second.shape:
         return False
-    return bool(np.allclose(first, second, rtol=tolerance, atol=tolerance, equal_nan=True))
+    return bool(_close(first, second, tolerance).all())
+
+
+def _close(first: np.ndarray, second: np.ndarray, tolerance: float) -> np.ndarray:
+    within = np.isclose(first, second, rtol=0, atol=tolerance, equal_nan=True)
+    return within | np.isclose(first, second, rtol=tolerance, atol=0)
 
 
 def _same_text(found: Any, expected: Any, tolerance: float) -> bool:
@@ -169,7 +176,7 @@ def _difference(found: Any, expected: Any) -> str:
         return "That is another answer than ours."
     if first.ndim == 0:
         return f"Your number is too {'large' if first > second else 'small'}."
-    share = np.mean(~np.isclose(first, second, rtol=1e-3, atol=1e-3))
+    share = np.mean(~_close(first, second, 1e-3))
     return f"The shape is right, and {share:.0%} of the numbers are wrong."
 
 

@@ -248,7 +248,7 @@ def random_backbone(
         return checks.wrong("The first argument is not a backbone. Make one with models.Backbone().")
     if backbone.training:
         return checks.wrong("The random backbone is in training mode. Then its features depend on their batch.")
-    if bool(backbone.bn1.num_batches_tracked):
+    if bool(backbone.bn1.running_mean.any()):  # pyright: ignore[reportOptionalMemberAccess]
         return checks.wrong(
             "The backbone's running means are not those it was made with: it is a pre-trained one, or images went "
             "through it in training mode."

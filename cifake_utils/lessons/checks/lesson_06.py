@@ -27,7 +27,7 @@ def missing_label(share: float | None) -> Verdict:
         (100 * expected, "This is in per cent. The question asks for a share, between 0 and 1."),
         (1 - expected, "This is the share of the batches that have both labels."),
         (0.5**16, "This is the probability of two such batches in a row, one of each kind. Either of them is enough."),
-        (0.25, "This is the share with at most two images. A batch has 8."),
+        (0.25, "This is the share for batches of three images. A batch has 8."),
     ]
     verdict = checks.value(share, expected, mistakes, tolerance=1e-4)
     if verdict.right:

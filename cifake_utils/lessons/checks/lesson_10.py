@@ -80,8 +80,9 @@ def break_even(answer: Callable | None, found: float | None) -> Verdict:
         (_break_even(0.01, 0.99, 100), "The function is right, but hits come first, then false alarms."),
         (_break_even(0.99, 0.01, 0.01), "The function is right, but it is the miss that costs more."),
         (100 * _break_even(0.99, 0.01, 100), "The function is right. Write the share as a number from 0 to 1."),
+        (1e-4, "The function is right. Give one more digit of the share."),
     ]
-    verdict = checks.value(found, _break_even(0.99, 0.01, 100), wrong, tolerance=1e-5)
+    verdict = checks.value(found, _break_even(0.99, 0.01, 100), wrong, tolerance=5e-7)
     if verdict.right:
         return checks.right(
             "A little more than one FAKE image in ten thousand is enough. A person should look at the alarms, though."
@@ -169,7 +170,7 @@ def both_signs(answer: Callable | None, better: int | None, worst: str | None) -
     verdict = checks.value(worst, min(gains, key=gains.__getitem__), names)
     if verdict.right:
         return checks.right(
-            "Squares help on most, and fail on the one whose images lie far outside of all that was learned."
+            "AUROC is higher on most, and falls on the one whose images lie far outside of all that was learned."
         )
     return verdict
 
