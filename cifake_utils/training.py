@@ -54,8 +54,8 @@ class Options:
     max_norm : float, optional
         A gradient with a larger norm is scaled down to this norm.
     patience : int, optional
-        Training stops after this many epochs without a better validation loss, and the weights of the epoch with the
-        lowest one are kept. With None it goes on to the last epoch, whose weights are kept.
+        Training stops after this many epochs in a row with a higher validation loss than the lowest one, whose epoch's
+        weights are kept. With None it goes on to the last epoch, whose weights are kept.
     coarse_share : float
         For this share of the epochs, rounded down, the maps of a `models.Detector` are half as wide as its layout says,
         which takes a quarter of the time (progressive resizing).

@@ -124,6 +124,10 @@ def test_the_page_says_what_was_measured():
         lowest = f"{row['lowest']:.3f} ({row['lowest_kind']})"
         assert f"| {row['way']} | {row['mean']:.3f} | {lowest} | {row['cifake']:.3f} |" in page
     facts = general.load().facts
+    strict = unseen.ways().set_index("way").loc[make_general.STRICT]
+    # `predict --model general` says so in words.
+    assert strict["lowest_kind"] == "vae" and strict["lowest"] == pytest.approx(facts["unseen_strict"])
+    assert len(facts["unseen"]) == 7 and facts["called_fake"]["blurred"] > 0.5
     for kind, auroc in facts["unseen"].items():
         assert f"| {kind} | {auroc:.3f} |" in page
     for photographs, share in facts["called_fake"].items():

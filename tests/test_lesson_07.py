@@ -67,8 +67,10 @@ def test_the_rule_of_the_lowest_loss_turns_the_comparison_round():
 
 def test_the_game_and_the_trace():
     accuracies = [run.details["pretext"]["accuracy"] for run in TUNED]
-    assert all(1 / 3 < accuracy - 0.5 < 0.35 for accuracy in accuracies)
-    assert "at least a third of all validation images" in TEXT
+    assert accuracies[0] == pytest.approx(0.835, abs=5e-4)
+    # f of the images by something else, and half of the rest by the traces: f + (1 - f) / 2 is the accuracy.
+    assert all(0.64 < 2 * accuracy - 1 < 0.7 for accuracy in accuracies)
+    assert "something else must tell the turn of about two thirds of the images" in TEXT
 
 
 def test_the_frozen_pair():

@@ -43,6 +43,22 @@ def test_the_curve_has_all_sets_of_kinds_and_meets_the_matrix_at_both_ends():
     assert (curve["low"] <= curve["auroc"]).all() and (curve["auroc"] <= curve["high"]).all()
 
 
+def test_twins_are_compared_over_all_sets_of_other_kinds():
+    found = unseen.twins().set_index(["kind", "number"])
+    kept = unseen.read(unseen.SUBSETS)
+
+    def scored(trained, kind):
+        real, fake = kept["+".join(trained)][PHOTOGRAPHS], kept["+".join(trained)][kind]
+        return roc_auc_score(np.repeat([0, 1], [len(real), len(fake)]), np.concatenate([real, fake]))
+
+    assert found.loc[("ddpm", 1), "with_twin"] == pytest.approx(scored(["flow_matching"], "ddpm"))
+    without = [kind for kind in KINDS if kind not in unseen.TWINS]
+    for kind in unseen.TWINS:
+        assert found.loc[(kind, 5), "without_twin"] == pytest.approx(scored(without, kind))
+        alone = [scored([other], kind) for other in without]
+        assert found.loc[(kind, 1), "without_twin"] == pytest.approx(np.mean(alone))
+
+
 def test_detectors_of_cifake_alone_call_images_of_other_generators_real():
     alone = unseen.alone().set_index(["detector", "kind"])
     for detector in {name for name, _ in alone.index}:

@@ -20,6 +20,7 @@ from cifake_utils.support import verified
 
 FOLDER = REFERENCE / "zoo"
 KINDS = ("ddpm", "flow_matching", "gan", "gan_hinge", "normalising_flow", "autoregressive", "vae")
+TWINS = ("ddpm", "flow_matching")  # they began from the same random numbers
 PHOTOGRAPHS, CIFAKE, RENDERINGS = "photographs", "CIFAKE", "re-renderings"
 AGAIN = "photographs, encoded again"  # once more by CIFAKE's encoder, as re-rendered photographs are
 ALONE, SUBSETS, WAYS = "alone", "subsets", "ways"  # the files
@@ -163,6 +164,27 @@ def curve() -> pd.DataFrame:
         low, high = np.quantile(found, [0.025, 0.975])
         rows.append((number, float(np.mean(found)), float(low), float(high), min(found), len(found)))
     return pd.DataFrame(rows, columns=["number", "auroc", "low", "high", "lowest", "draws"])
+
+
+def twins() -> pd.DataFrame:
+    """Return what it costs to leave out the twin of a kind too. `TWINS` drew nearly the same pictures.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row for each of `TWINS` and a ``number`` of kinds trained on, 1 or 5: ``kind``; ``with_twin`` and
+        ``without_twin``, the mean AUROC on the kind over all draws of so many other kinds that hold its twin, or do
+        not.
+    """
+    subsets, rows = read(SUBSETS), []
+    for kind, twin in (TWINS, TWINS[::-1]):
+        others = [other for other in KINDS if other != kind]
+        for number in (1, len(others) - 1):
+            found: dict[bool, list[float]] = {True: [], False: []}
+            for trained in combinations(others, number):
+                found[twin in trained].append(_auroc(subsets[_subset(trained)], kind))
+            rows.append((kind, number, float(np.mean(found[True])), float(np.mean(found[False]))))
+    return pd.DataFrame(rows, columns=["kind", "number", "with_twin", "without_twin"])
 
 
 def _mean_interval(answers: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[float, float, float]:
