@@ -169,7 +169,8 @@ def is_whole(path: Path, recipe: str = "", say: str = "") -> bool:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file in place of ``path``."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
+        checked = {**arrays, CHECKSUM: np.array(_arrays_checksum(arrays))}
+        np.savez_compressed(file, **checked)  # pyright: ignore[reportArgumentType]
 
 
 def load_arrays(path: Path, expected: str | None = None) -> dict[str, np.ndarray]:

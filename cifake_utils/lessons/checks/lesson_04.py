@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -248,7 +248,7 @@ def random_backbone(
         return checks.wrong("The first argument is not a backbone. Make one with models.Backbone().")
     if backbone.training:
         return checks.wrong("The random backbone is in training mode. Then its features depend on their batch.")
-    if bool(backbone.bn1.running_mean.any()):  # pyright: ignore[reportOptionalMemberAccess]
+    if bool(cast(torch.Tensor, backbone.bn1.running_mean).any()):
         return checks.wrong(
             "The backbone's running means are not those it was made with: it is a pre-trained one, or images went "
             "through it in training mode."
