@@ -248,7 +248,8 @@ def random_backbone(
         return checks.wrong("The first argument is not a backbone. Make one with models.Backbone().")
     if backbone.training:
         return checks.wrong("The random backbone is in training mode. Then its features depend on their batch.")
-    if bool(cast(torch.Tensor, backbone.bn1.running_mean).any()):
+    norm = backbone.bn1
+    if bool(norm.num_batches_tracked) or bool(cast(torch.Tensor, norm.running_mean).any()):  # a file may lack the first
         return checks.wrong(
             "The backbone's running means are not those it was made with: it is a pre-trained one, or images went "
             "through it in training mode."
