@@ -285,8 +285,8 @@ MEANING = (
     "that another program made often looks REAL, so this is no proof that a picture is genuine.",
     f"Not sure enough: a verdict needs a chance of FAKE of at least {_percent(SURE, 0)}, or of at most "
     f"{_percent(1 - SURE, 0)}. The chance is right where half of the pictures are FAKE; where fewer are, it is lower.",
-    "Unlike the images it knows: the picture lies farther from them than 99 of 100 of them do. What the model would "
-    "say about it means nothing.",
+    "Unlike the images it knows: the picture lies farther from them than 99 of 100 of them do. How often "
+    "the model is right about such pictures is not known.",
 )
 
 
