@@ -194,8 +194,8 @@ def main(names: list[str]) -> int:
         trial, seed = wanted[name].groups()
         file = FOLDER / f"{name.replace(',', '').replace(' ', '_')}.json"
         checkpoint = profiles.runs_folder() / "trials" / f"{file.stem}.safetensors"
-        accelerator = profiles.resolve("full").accelerator()
         if not file.exists():
+            accelerator = profiles.resolve("full").accelerator()
             result, probabilities = measure(TRIALS[trial], int(seed or 0), accelerator, checkpoint)
             print(name, json.dumps(result["val"]), round(result["curves"]["seconds"]), "s", flush=True)
             with replacing(file.with_suffix(".npz")) as partial, partial.open("wb") as opened:

@@ -78,7 +78,7 @@ class ImageBatches:
         inputs: torch.Tensor,
         labels: torch.Tensor,
         batch_size: int,
-        device="cpu",
+        device: torch.device | str = "cpu",
         *,
         stratified: bool = False,
         shift: int = 0,

@@ -208,18 +208,23 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
+    found = _best_temperature(probabilities, labels)
+    if _at_an_end(found):
+        warnings.warn(
+            f"The best temperature found is {found:.3g}, at the end of the searched range (0.05 to 20). The "
+            "best one may lie outside. This happens where every image is classified correctly.",
+            stacklevel=2,
+        )
+    return found
+
+
+def _best_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     p, y = _vectors(probabilities, labels)
 
     def loss(log_temperature: float) -> float:
         return log_loss(y, with_temperature(p, np.exp(log_temperature)), labels=(REAL, FAKE))
 
     found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x  # pyright: ignore[reportAttributeAccessIssue]
-    if _at_an_end(np.exp(found)):
-        warnings.warn(
-            f"The best temperature found is {np.exp(found):.3g}, at the end of the searched range (0.05 to 20). The "
-            "best one may lie outside. This happens where every image is classified correctly.",
-            stacklevel=2,
-        )
     return float(np.exp(found))
 
 
@@ -228,9 +233,7 @@ def usable_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     There these images don't tell how certain the detector should be, for example because none is labelled wrongly.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        found = fit_temperature(probabilities, labels)
+    found = _best_temperature(probabilities, labels)
     return 1.0 if _at_an_end(found) else found
 
 

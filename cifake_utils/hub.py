@@ -5,12 +5,13 @@ unpickled. `Published.save_pretrained` writes them into a folder, and `Published
 folder or from the hub.
 """
 
+import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from cifake_utils import catalogue, data_sets, evaluation, features, models, weights
-from cifake_utils.batches import normalise
+from cifake_utils import catalogue, data_sets, evaluation, features, models, training, weights
+from cifake_utils.batches import ImageBatches
 from cifake_utils.records import Record
 
 CARD = """---
@@ -93,9 +94,7 @@ class Published(
     def probabilities(self, images: torch.Tensor) -> torch.Tensor:
         """Return P(FAKE), float64 (N,) on the CPU, of images, uint8 (N, 3, 32, 32), RGB, on any device."""
         device = next(self.detector.parameters()).device
-        found = [torch.zeros(0)]
-        for part in images.split(features.BATCH_SIZE):
-            sides = (part, part.flip(3)) if self.mirror_average else (part,)
-            logits = torch.stack([self(normalise(side.to(device))) for side in sides])
-            found.append(logits.softmax(2)[:, :, 1].mean(0).cpu())
-        return torch.from_numpy(evaluation.with_temperature(torch.cat(found).numpy(), self.temperature))
+        batches = ImageBatches(images, torch.zeros(len(images)), features.BATCH_SIZE, device)
+        sides = (False, True) if self.mirror_average else (False,)
+        p = np.mean([training.predict(self, batches, mirrored=side) for side in sides], 0)
+        return torch.from_numpy(evaluation.with_temperature(p, self.temperature))

@@ -141,7 +141,7 @@ def buttons(address: str, titles: dict[str, str]) -> str:
     """
     if not address:
         return (
-            "Buttons for Colab, Kaggle and Binder will stand here when its address is known. Until then,\n"
+            "Buttons for Colab, Kaggle and Binder will stand here when the address is known. Until then,\n"
             "upload a lesson to Colab or Kaggle, and write the address from which you cloned into its first code\n"
             "cell, which installs the package."
         )
