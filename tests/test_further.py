@@ -58,6 +58,7 @@ def test_a_trial_has_the_one_without_its_idea_as_control(perfect):
     assert control("base") == control("base#1") == control("nine epochs", 9) == ""
     assert control("mixup") == control("mixup#2") == "base"
     assert control("nine epochs, shifts", 9) == "nine epochs"
+    assert control("enlarged twice, progressive") == "enlarged twice"
     assert control("nine epochs, shifts and label smoothing", 9) == "nine epochs, shifts"
 
 

@@ -78,8 +78,7 @@ class Trial:
         idea = self.name.partition("#")[0]
         if idea in PLAIN.values():
             return ""
-        before, _, last = idea.rpartition(" and ")
-        return before if last and "," in before else PLAIN.get(self.epochs, "")
+        return idea.replace(" and ", ", ").rpartition(", ")[0] or PLAIN.get(self.epochs, "")
 
     def correct(self, average: str = "mirror images") -> np.ndarray:
         """Return which validation images it labels correctly: bool (N,)."""
