@@ -264,6 +264,17 @@ EXPERIMENTS = {
         "control: model 4 with the sign of equation 4 as printed",
         combined_loss={"sign": "as_printed"},
     ),
+    # How were the floors of the weights chosen? Model 4 has 0.8, 0.1 and 0.05.
+    "resnet50_loss_low_floors": _changed(
+        FRACTAL_LOSS,
+        "control: model 4 with floors of 0.5, 0.1 and 0.05 for α, β and γ",
+        combined_loss={"floors": (0.5, 0.1, 0.05)},
+    ),
+    "resnet50_loss_high_floors": _changed(
+        FRACTAL_LOSS,
+        "control: model 4 with floors of 0.9, 0.05 and 0.025 for α, β and γ",
+        combined_loss={"floors": (0.9, 0.05, 0.025)},
+    ),
     # How far does a ResNet50 get on these images?
     "resnet50_strong": _changed(
         ROTATION,

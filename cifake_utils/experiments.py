@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -335,7 +336,10 @@ def _runs(
     The runs are those of one experiment or, without a name, of all. Each comes with the entries in which its recipe
     differs from that of a new run. The weights come by the experiment's name.
     """
-    found = {path: _read_with_files(path) for path in sorted(profile.runs.glob(f"{name or '*'}-seed*.json"))}
+    found = {}
+    for path in sorted(profile.runs.glob(f"{name or '*'}-seed*.json")):
+        with suppress(FileNotFoundError):  # another job is replacing the run
+            found[path] = _read_with_files(path)
     # A file with another name is somebody's copy.
     whole = [record for path, (record, missing) in found.items() if record and not missing and record.name == path.stem]
     runs = [record for record in whole if record.experiment in catalogue.EXPERIMENTS]
@@ -449,7 +453,7 @@ def _seen_by_heads(
     alone if none of the detectors uses mirror images.
     """
     keys = {
-        name: {statistic: tap.fingerprint() for statistic, tap in models.by_name(model.statistics).items()}
+        name: {key: f"{key}, {tap.fingerprint()}" for key, tap in models.by_name(model.statistics).items()}
         for name, (model, _) in detectors.items()
     }
     taps = {keys[name][key]: tap for name, (model, _) in detectors.items() for key, tap in model.statistics.items()}

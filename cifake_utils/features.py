@@ -244,12 +244,24 @@ def computed(
         Row of the first image of the batch; 0 for the images, 1 for their mirror images.
     values : dict of str to torch.Tensor
         float16 (B, C) on the CPU, for each statistic.
+
+    Raises
+    ------
+    CifakeError
+        A value is not finite, or too large for float16.
     """
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
         for side, pixels in enumerate((batch, batch.flip(3)) if mirrored else (batch,)):
             maps = _maps(backbone, pixels, accelerator)
-            yield start, side, {name: statistic(maps).half().cpu() for name, statistic in statistics.items()}
+            values = {name: statistic(maps).half().cpu() for name, statistic in statistics.items()}
+            for name, found in values.items():
+                if not found.isfinite().all():
+                    raise CifakeError(
+                        f"The statistic {name} has values that are not finite in float16, in which features are kept. "
+                        f"Expected numbers of at most {torch.finfo(torch.half).max:,.0f}. Scale the measure."
+                    )
+            yield start, side, values
 
 
 def _compute(

@@ -197,16 +197,30 @@ class Measure:
     version : int
         Raise it when the arithmetic changes. Runs and caches of the old version are then made again.
     options : dict
-        Keyword arguments for the class.
+        Keyword arguments for the class or the function.
+
+    Raises
+    ------
+    CifakeError
+        ``compute`` has no name, as a `functools.partial`. A recipe says by this name what was computed.
     """
 
     compute: Callable[[torch.Tensor], Any] | type[nn.Module]  # Any: some return a float for a single surface
     version: int = 1
     options: dict = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.compute, "__name__"):
+            raise CifakeError(
+                f"Found {self.compute!r} as the way to compute a measure. Expected a function or class with a name. "
+                "Its arguments belong into `options`."
+            )
+
     def made(self, channels: int) -> Callable[[torch.Tensor], Any]:
         """Return the function or module that computes it for maps with this number of channels."""
-        return self.compute(channels, **self.options) if isinstance(self.compute, type) else self.compute
+        if isinstance(self.compute, type):
+            return self.compute(channels, **self.options)
+        return partial(self.compute, **self.options) if self.options else self.compute
 
 
 @dataclass(frozen=True)

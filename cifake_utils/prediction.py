@@ -248,7 +248,7 @@ def predict(
     if first is None and not as_json:
         return problems
     asked, documents = ask(name, profile), []
-    widths = max(len("image"), *(len(filenames.shown(path)) for path in files)), len(UNLIKE)
+    widths = max([len("image"), *(len(filenames.shown(path)) for path in files)]), len(UNLIKE)
     if not as_json:
         header = _row("image", "pixels", "verdict", "chance of FAKE", "explained in", widths)
         for line in (*_about(asked), _filled(SHRUNK), "", header):

@@ -319,7 +319,7 @@ def _prepare(
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
     rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
-    settings = [VERSION, MEAN, STD, epochs, *options.recipe().values(), seed, accelerator.mixed_precision]
+    settings = [VERSION, MEAN, STD, epochs, options.recipe(), seed, accelerator.mixed_precision]
     shares = train.shared(accelerator), val.shared(accelerator)
     processes = shares[0].processes
     if any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()) and processes > 1:

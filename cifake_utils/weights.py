@@ -64,10 +64,11 @@ def quantise(state: StateDict) -> StateDict:
 
 def dequantise(state: StateDict) -> StateDict:
     """Return the float32 state dict of what `quantise` returned, up to rounding."""
+    scaled = {name for name, value in state.items() if value.dtype == torch.int8}
     return {
-        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1)) if name + SCALE in state else value
+        name: value * state[name + SCALE].view(-1, *[1] * (value.ndim - 1)) if name in scaled else value
         for name, value in state.items()
-        if not name.endswith(SCALE)
+        if name.removesuffix(SCALE) not in scaled or name in scaled
     }
 
 

@@ -39,6 +39,8 @@ RECIPES = {
     "resnet50_means_loss": "c60c92d12f0b74df",
     "resnet50_fractal_projection": "cd454733dd30d6cf",
     "resnet50_loss_as_printed": "788613949dd43f47",
+    "resnet50_loss_low_floors": "99e1fdea71fa2667",
+    "resnet50_loss_high_floors": "677f7efc3f5487c6",
     "resnet50_strong": "878b2652b31fbab3",
     "resnet50_embedded": "23e2588b4b78107e",
     "resnet50_scratch_as_written": "665aad70241f1f0d",

@@ -135,17 +135,28 @@ def test_controls_differ_from_their_models_in_one_thing():
     """Everything else of a control's hyper-parameters is that of the model it controls."""
     controls = {
         "resnet50_fractal": ["resnet50_standardised", "resnet50_means", "resnet50_shuffled", "resnet50_noise"],
-        "resnet50_fractal_loss": ["resnet50_projection_loss", "resnet50_means_loss", "resnet50_loss_as_printed"],
+        "resnet50_fractal_loss": [
+            "resnet50_projection_loss",
+            "resnet50_means_loss",
+            "resnet50_loss_as_printed",
+            "resnet50_loss_low_floors",
+            "resnet50_loss_high_floors",
+        ],
         "resnet50_fractal_projection": ["resnet50_projection", "resnet50_means_projection"],
+    }
+    changes = {  # in an option of the loss
+        "resnet50_loss_as_printed": "sign",
+        "resnet50_loss_low_floors": "floors",
+        "resnet50_loss_high_floors": "floors",
     }
     for name, others in controls.items():
         expected = experiments.hyperparameters(name, PROFILE)
         for other in others:
             settings = experiments.hyperparameters(other, PROFILE)
             settings.pop("dimensions", None)
-            if other == "resnet50_loss_as_printed":
-                assert settings["combined_loss"].pop("sign") == "as_printed"
-                settings["combined_loss"]["sign"] = "penalise_confidence"
+            if changed := changes.get(other):
+                assert settings["combined_loss"].pop(changed) != expected["combined_loss"][changed]
+                settings["combined_loss"][changed] = expected["combined_loss"][changed]
             assert settings == expected, other
         heads = {type(experiments.build(each, PROFILE, start=weights.NONE).head) for each in (name, *others)}
         assert len(heads) == 1

@@ -4,7 +4,7 @@ from multiprocessing.pool import ThreadPool
 import pytest
 import torch
 
-from cifake_utils import batches, data, experiments, features, models, profiles, training
+from cifake_utils import CifakeError, batches, data, experiments, features, models, profiles, training
 
 SAMPLE = profiles.PROFILES["sample"]
 
@@ -88,6 +88,16 @@ def test_one_pass_keeps_every_statistic(model, few, runs, monkeypatch):
         maps = model.backbone(batches.normalise(few.test.images.flip(3)))
     expected = torch.cat([maps["stem"].mean((2, 3)), maps["layer1"].mean((2, 3))], 1)
     assert torch.allclose(both["test"][:, 1].float(), expected, atol=2e-3)
+
+
+def test_a_measure_too_large_for_float16_is_named(model, few, runs, monkeypatch):
+    monkeypatch.setitem(models.STATISTICS, "large", models.Statistic("stem", models.Measure(channel_sum_of_squares)))
+    with pytest.raises(CifakeError, match=r"statistic large has values that are not finite.* at most 65,504"):
+        features.cached(model.backbone, few, ["large"], SAMPLE.accelerator())
+
+
+def channel_sum_of_squares(maps):
+    return 1e6 * (maps**2).sum((2, 3))
 
 
 def test_interrupted_pass_leaves_no_file_and_the_next_one_finishes(model, few, runs, monkeypatch):

@@ -34,7 +34,14 @@ def test_teaching_minutes_agree():
     assert int(table["all"]) == sum(map(int, sections.values()))
 
 
-@pytest.mark.parametrize("path", ["A two-hour path", "A half-day path"])
+def test_every_plan_for_a_class_hour_fills_it():
+    for section in re.split(r"\n## (?=Lesson )", GUIDE)[1:]:
+        minutes = int(re.search(r"^(\d+) minutes \(estimate\)\.$", section, flags=re.MULTILINE)[1])
+        plan = section.split("### Plan for the class hour\n")[1].split("\n### ")[0]
+        assert sum(map(int, re.findall(r"^\| (\d+) \|", plan, flags=re.MULTILINE))) == minutes, section[:20]
+
+
+@pytest.mark.parametrize("path", ["A 90-minute path", "A two-hour path", "A half-day path"])
 def test_minutes_of_a_path_add_up(path):
     section = GUIDE.split(f"## {path}\n")[1].split("\n## ")[0]
     parts = re.findall(r"^\| (\d+) \|", section, flags=re.MULTILINE)

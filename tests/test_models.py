@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -281,6 +282,19 @@ VALUES = {
     "stem_share": (1, (0.54826, 0.68716, 0.50086, 0.20049)),
     "layer1_share": (1, (0.74981, 0.72771, 0.74557, 0.01018)),
 }
+
+
+def test_a_function_is_called_with_its_options_and_needs_a_name():
+    def channel_power(maps, exponent=1):
+        return (maps**exponent).mean((2, 3))
+
+    maps = {"stem": torch.full((1, 64, 2, 2), 3.0)}
+    squares = models.Statistic("stem", models.Measure(channel_power, options={"exponent": 2}))
+    assert models.Tap(squares, 64)(maps)[0, 0] == 9 and squares.recipe()["exponent"] == 2
+    with pytest.raises(CifakeError, match="Expected a function or class with a name"):
+        models.Measure(partial(channel_power, exponent=2))
+    recipes = [str(statistic.recipe()) for statistic in models.STATISTICS.values()]
+    assert len(set(recipes)) == len(recipes)  # caches and runs tell statistics apart by these
 
 
 @pytest.mark.parametrize("name", models.STATISTICS)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import CifakeError, evaluation, profiles, records
+from cifake_utils import CifakeError, catalogue, evaluation, profiles, records
 from cifake_utils.support import verified
 
 
@@ -83,6 +83,13 @@ def test_reference_metrics_follow_from_reference_probabilities(path):
         assert len(labels) == 20_000 and labels.sum() == 10_000
         measured = evaluation.score(reference.probabilities[split], labels)
         assert {name: measured[name] for name in metrics} == pytest.approx(metrics, abs=1e-9)
+
+
+def test_reference_runs_start_from_the_same_weights_and_learn_from_the_same_images():
+    runs = [run for name in catalogue.EXPERIMENTS for run in records.references(name)]
+    starts = {(catalogue.get(run.experiment).start.replace("rotation", "pretrained"), run.weights_hash) for run in runs}
+    assert len(starts) == len({start for start, _ in starts}) == 3  # pretrained, embedded, random
+    assert len({run.data_hash for run in runs}) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))

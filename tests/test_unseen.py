@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cifake_utils import CifakeError
+from cifake_utils import CifakeError, embedded
 from cifake_utils.lessons import unseen
 from cifake_utils.lessons.unseen import CIFAKE, KINDS, PHOTOGRAPHS
+from cifake_utils.support import verified
 
 
 def test_auroc_counts_pairs_and_ties():
@@ -57,6 +58,11 @@ def test_twins_are_compared_over_all_sets_of_other_kinds():
         assert found.loc[(kind, 5), "without_twin"] == pytest.approx(scored(without, kind))
         alone = [scored([other], kind) for other in without]
         assert found.loc[(kind, 1), "without_twin"] == pytest.approx(np.mean(alone))
+
+
+def test_the_detector_that_comes_with_the_package_is_the_one_that_was_asked():
+    asked = unseen.about()["alone"]["resnet50_embedded"]["file"]
+    assert asked == verified.file_checksum(embedded.FILE), "CONTRIBUTING.md: Replace the detector"
 
 
 def test_detectors_of_cifake_alone_call_images_of_other_generators_real():

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from cifake_utils import batches, data, profiles, weights
+from cifake_utils import CifakeError, batches, data, profiles, weights
 from cifake_utils.support.files import replacing
 
 EPOCHS, BATCH, PEAK, DECAY, SHIFT = 18, 128, 1e-3, 0.05, 4
@@ -63,8 +63,14 @@ def train(cifake):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, epochs=EPOCHS, steps_per_epoch=steps, pct_start=0.2)
     history, checkpoint = [], profiles.runs_folder() / "backbone" / "checkpoint.pt"
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    recipe = [cifake.hash, EPOCHS, BATCH, PEAK, DECAY, SHIFT]
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        if state.get("recipe") != recipe:
+            raise CifakeError(
+                f"{checkpoint} is of a training with the settings {state.get('recipe')}. Expected {recipe}. Delete it "
+                "to begin again."
+            )
         history = state["history"]
         for name, part in parts.items():
             part.load_state_dict(state[name])
@@ -88,7 +94,8 @@ def train(cifake):
         history.append({"loss": total / steps, "val_accuracy": val_accuracy, "seconds": time.time() - start})
         print(epoch, history[-1], flush=True)
         with replacing(checkpoint) as partial:
-            torch.save({name: part.state_dict() for name, part in parts.items()} | {"history": history}, partial)
+            states = {name: part.state_dict() for name, part in parts.items()}
+            torch.save(states | {"history": history, "recipe": recipe}, partial)
     return model, history
 
 

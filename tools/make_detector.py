@@ -42,7 +42,7 @@ def noise(count: int) -> torch.Tensor:
 
 def main():
     cifake = data.load("full")
-    model, record = experiments.trained(embedded.EXPERIMENT, "full")
+    model, record = experiments.train_or_load(embedded.EXPERIMENT, 0, "full")  # seed 0, whose record `embedded` reads
     model.load_state_dict(weights.dequantise(weights.quantise(model.state_dict())))
     accelerator = profiles.resolve("full").accelerator()
 

@@ -112,7 +112,7 @@ PARTS = (
     Part(
         "optimiser and learning rate: Adam, 0.0001",
         ("03", "04", "08"),
-        "other rates for all models but model 2. Lesson 08 has models 3, 4 and 5 with the paper's recipe as well.",
+        "other rates for all models but model 2. Lesson 08 has them with the paper's recipe as well.",
     ),
     Part(
         "learning-rate schedule",

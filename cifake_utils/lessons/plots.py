@@ -567,7 +567,7 @@ def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: 
     Parameters
     ----------
     scores : dict of str to dict
-        For each detector what `robustness.curves` returns.
+        For each detector what `robustness.curves` returns. A corruption that was not measured has no line.
     unchanged : dict of str to dict
         For each detector what `evaluation.score` returns for images as they are.
     """
@@ -576,6 +576,8 @@ def robustness(scores: dict[str, dict[str, dict[str, list[float]]]], unchanged: 
         for panel, (name, corruption) in zip(row, CORRUPTIONS.items(), strict=True):
             looks = zip(scores.items(), cycle(_SERIES), cycle(_DETECTORS), strict=False)
             for (detector, curves), marker, colour in looks:
+                if name not in curves:  # a corruption that was declared later
+                    continue
                 values = [unchanged[detector][metric], *curves[name][metric]]
                 panel.plot(values, marker=marker, markersize=5, color=colour, label=detector)
             panel.axhline(0.5, color="0.6", linestyle=":")

@@ -105,6 +105,8 @@ class Corruption:
     unit: str
 
 
+STRENGTHS = ", strengths"  # after a corruption's name: that of an array with the strengths that were asked about
+
 CORRUPTIONS = {
     "JPEG": Corruption(jpeg, (95, 75, 50, 25, 10), "quality"),
     "blur": Corruption(blur, (0.5, 1.0), "standard deviation, pixels"),
@@ -181,12 +183,13 @@ def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | N
     for generator, declared in GENERATORS.items():
         for name, probabilities in predict(declared.samples()).items():
             answers[name][generator] = probabilities.astype(np.float16)
+    strengths = {name + STRENGTHS: np.array(corruption.strengths) for name, corruption in CORRUPTIONS.items()}
     for name in names:
-        verified.save_arrays(path(name, profile.runs, seed), **answers[name])
+        verified.save_arrays(path(name, profile.runs, seed), **answers[name], **strengths)
 
 
 def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what `measure` wrote. Corruptions and generators that were declared later are missing.
+    """Return what `measure` wrote. What was declared later is missing: corruptions, other strengths, generators.
 
     Returns
     -------
@@ -196,7 +199,10 @@ def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         P(FAKE), float16, (M,), for each of `GENERATORS`: of its M images.
     """
     answers = verified.load_arrays(file)
-    corrupted, generated = (
-        {name: answers[name] for name in table if name in answers} for table in (CORRUPTIONS, GENERATORS)
-    )
-    return corrupted, generated
+    asked = {
+        name
+        for name, corruption in CORRUPTIONS.items()
+        if name in answers and np.array_equal(answers.get(name + STRENGTHS, ()), corruption.strengths)
+    }
+    generated = {name: answers[name] for name in GENERATORS if name in answers}
+    return {name: answers[name] for name in CORRUPTIONS if name in asked}, generated

@@ -35,7 +35,10 @@ class DamagedFile(CifakeError):
         self.path, self.reason = path, str(reason)
         self.found = f"{path} can't be used: {reason}."
         if PACKAGE in path.parents:
-            remedy = f"Install the package again, or in a clone run `git checkout -- {path.name}` in that folder."
+            remedy = (
+                f"Install the package again, or in a clone run `git checkout -- {path.name}` in that folder. If you "
+                f"have replaced it on purpose, write its new checksum into {SUMS} (docs/commands.md)."
+            )
         else:
             remedy = "Delete it; the next run makes it again."
         super().__init__(f"{self.found} Expected what this package wrote there. {remedy}")
