@@ -108,7 +108,8 @@ class CombinedLoss(nn.Module):
         Smallest α, β and γ: three numbers of at least 0 whose sum is at most 1, up to rounding. Gradient descent gives
         the rest of the weight to the smallest term. So the floors decide how large α stays, and not the learning. They
         were chosen on CIFAKE's validation images with model 4: 0.8 was the smallest floor of α, of those that were
-        tried, without a visible loss of accuracy. Lesson 06 compares them.
+        tried, without a visible loss of accuracy. Lesson 06 compares them, and shows what early stopping has to do
+        with it.
     naive : bool
         Whether α, β and γ are plain parameters that start at 1, which shows the collapse. ``floors`` has no effect
         then.

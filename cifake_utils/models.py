@@ -5,7 +5,7 @@ Architecture: He et al., *Deep Residual Learning for Image Recognition*, CVPR 20
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -104,6 +104,12 @@ class Layout:
         """Whether the weights of a ResNet50 have its shapes."""
         return (self.block, self.blocks) == (RESNET50.block, RESNET50.blocks)
 
+    def halved(self) -> "Layout":
+        """Return the layout whose maps are half as wide."""
+        if self.enlarge > 1:
+            return replace(self, enlarge=self.enlarge // 2)
+        return replace(self, stem_stride=2 * self.stem_stride)
+
 
 RESNET50 = Layout()
 
@@ -131,12 +137,8 @@ class Backbone(ResNet):
 
     def set_coarse(self, coarse: bool) -> None:
         """Halve the width of all maps, or give them back the layout's. `training.Options.coarse_share` calls it."""
-        stride, self.enlarge = self.layout.stem_stride, self.layout.enlarge
-        if coarse and self.enlarge > 1:
-            self.enlarge //= 2
-        elif coarse:
-            stride *= 2
-        self.conv1.stride = (stride, stride)
+        layout = self.layout.halved() if coarse else self.layout
+        self.enlarge, self.conv1.stride = layout.enlarge, (layout.stem_stride, layout.stem_stride)
 
     def extra_repr(self) -> str:
         return f"enlarge={self.enlarge}" if self.enlarge > 1 else ""  # no layer shows it

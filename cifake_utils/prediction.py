@@ -187,8 +187,8 @@ def _general() -> Asked:
     unseen, own = found.facts["unseen"], found.facts["test"]["accuracy"]
     lowest = min(unseen, key=unseen.__getitem__)
     limits = (
-        f"Its limits: it learned from {found.facts['learned_from']} Heads like it, each trained without one of these "
-        f"{len(unseen)} kinds, had an AUROC of {found.facts['unseen_mean']:.2f} on that kind on average, and of "
+        f"Its limits: it learned from {found.facts['learned_from']} Heads that had learned from nothing like one "
+        f"of these {len(unseen)} kinds had an AUROC of {found.facts['unseen_mean']:.2f} on average, and of "
         f"{unseen[lowest]:.2f} on the hardest ({lowest}). Chance is 0.50. These generators are weak: on better ones "
         f"expect less. Trained without smooth images, a head had {found.facts['unseen_strict']:.2f} on those of a VAE, "
         f"which are smooth. It calls most blurred photographs FAKE. On CIFAKE it is right less often ({_percent(own)}) "

@@ -116,7 +116,7 @@ def test_multiply_adds_of_vision_transformers_are_the_known_ones():
 def test_coarse_layouts_are_those_of_the_backbone(layout):
     def widths(coarse):
         with torch.device("meta"):
-            backbone = models.Backbone(further.halved(layout) if coarse == "ours" else layout).eval()
+            backbone = models.Backbone(layout.halved() if coarse == "ours" else layout).eval()
             if coarse == "package":
                 backbone.set_coarse(True)
             return [maps.shape[-1] for maps in backbone(torch.empty(1, 3, 32, 32)).values()]

@@ -59,7 +59,7 @@ def test_features_far_out_count_as_if_they_lay_at_the_limit():
 
 def test_what_was_measured_keeps_what_the_project_promises():
     found = general.load()
-    facts, ways = found.facts, unseen.ways().set_index("way").loc["the general detector"]
+    facts, ways = found.facts, unseen.ways().set_index("way").loc[make_general.TWINLESS]
     assert general.FILE.stat().st_size < 3_000_000
     assert facts["backbone"] == weights.load_offline().hash == found.record.weights_hash
     assert facts["unseen"] == pytest.approx({kind: ways[kind] for kind in unseen.KINDS})
@@ -142,6 +142,10 @@ class TestTool:
         noised = {"noised_half", "noised_third"}
         assert noised.isdisjoint(make_general.shares_without("ddpm", True, True, True).renderings)
         assert noised <= set(make_general.shares_without("vae", True, True, True).renderings)
+        for kind in unseen.TWINS:
+            assert make_general.without_twins(kind).kinds == tuple(k for k in unseen.KINDS if k not in unseen.TWINS)
+            assert noised.isdisjoint(make_general.without_twins(kind).renderings)
+        assert make_general.without_twins("gan") == make_general.shares_without("gan", True, True, True)
         strict = make_general.shares_without("vae", True, True, True, make_general.RELATIVES)
         assert set(strict.renderings) == noised
 

@@ -543,8 +543,8 @@ def write_head(settings: Settings, recipe: dict, seconds: float) -> None:
         "temperature": evaluation.fit_temperature(probabilities["val"], labels["val"]),
         "test": metrics["test"],
         "learned_from": LEARNED_FROM,
-        "unseen": {kind: float(ways.loc[FINAL, kind]) for kind in KINDS},
-        "unseen_mean": float(ways.loc[FINAL, "mean"]),
+        "unseen": {kind: float(ways.loc[TWINLESS, kind]) for kind in KINDS},
+        "unseen_mean": float(ways.loc[TWINLESS, "mean"]),
         "unseen_strict": float(ways.loc[STRICT, "vae"]),
         "called_fake": {"photographs": float((said(head, settings, "test_real") > 0.5).mean())} | changed,
     }

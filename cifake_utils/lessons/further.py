@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -230,19 +230,12 @@ def transformer_multiply_adds(width: int, layers: int = 12, size: int = 224, pat
     return patches * 3 * patch**2 * width + layers * (12 * tokens * width**2 + 2 * tokens**2 * width)
 
 
-def halved(layout: Layout) -> Layout:
-    """Return the layout of coarse epochs: all maps are half as wide, as `models.Backbone.set_coarse` makes them."""
-    if layout.enlarge > 1:
-        return replace(layout, enlarge=layout.enlarge // 2)
-    return replace(layout, stem_stride=2 * layout.stem_stride)
-
-
 def training_cost(layout: Layout, epochs: int, coarse: int = 0) -> float:
     """Return the cost of a training, where an epoch on maps of the usual width costs 1.
 
     It is the ratio of the multiply-adds of forward passes. ``coarse`` of the epochs are on maps of half the width.
     """
-    whole = (epochs - coarse) * multiply_adds(layout) + coarse * multiply_adds(halved(layout))
+    whole = (epochs - coarse) * multiply_adds(layout) + coarse * multiply_adds(layout.halved())
     return whole / multiply_adds()
 
 

@@ -105,7 +105,7 @@ def _averaged(probabilities: Sequence[np.ndarray]) -> np.ndarray:
 
 @cache
 def _accuracies() -> dict[str, float]:
-    """Return accuracies that readers may confuse with that of the seven averaged networks on test images."""
+    """Return accuracies that readers may confuse with that of the nine averaged networks on test images."""
     runs = [run for name in ALL_LEARN for run in records.references(name)]
     test, val = ([run.probabilities[split].astype(float) for run in runs] for split in ("test", "val"))
     labels = runs[0].labels
@@ -123,7 +123,7 @@ def _accuracies() -> dict[str, float]:
 
 
 def averaged(answer: Callable | None, accuracy: float | None) -> Verdict:
-    """Check a function that averages the log odds of several P(FAKE) (K, N), and the accuracy of seven networks.
+    """Check a function that averages the log odds of several P(FAKE) (K, N), and the accuracy of nine networks.
 
     The function returns P(FAKE) (N,). Probabilities are clipped by `evaluation.LOG_LOSS_MARGIN` before.
     """
@@ -156,11 +156,11 @@ def averaged(answer: Callable | None, accuracy: float | None) -> Verdict:
     if not verdict.right:
         return verdict
     if accuracy is None:
-        return Verdict(None, "The function is right. Now write into `accuracy` what the seven networks reach together.")
+        return Verdict(None, "The function is right. Now write into `accuracy` what the nine networks reach together.")
     found = _accuracies()
     wrong = [
         (found["validation"], "The function is right, but this is the accuracy on validation images."),
-        (found["one each"], "The function is right, but there are seven records: two models have three seeds."),
+        (found["one each"], "The function is right, but there are nine records: each model has three seeds."),
         (found["best"], "The function is right, but this is the accuracy of a single model."),
         (1 - found["test"], "The function is right, but this is the share of errors."),
         (100 * found["test"], "Write the accuracy as a number from 0 to 1."),
