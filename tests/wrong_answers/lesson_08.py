@@ -31,13 +31,13 @@ def wrong_answers() -> dict[str, list[tuple]]:
             *((right_threshold, newspaper) for newspaper in (1 / 11, 0.99, 0.001, 0.4737, 0.5, "high")),
         ],
         "averaged": [
-            (lambda p: np.mean(p, 0), 0.9805),
-            (lambda p: logit(np.clip(p, 2**-11, 1 - 2**-11)).mean(0), 0.9805),
-            (lambda p: expit(logit(np.asarray(p, float)).mean(0)), 0.9805),  # 0 and 1 have infinite log odds
-            (lambda p: expit(logit(np.clip(np.asarray(p, float), 2**-11, 1 - 2**-11)).sum(0)), 0.9805),
-            (lambda p: np.median(p, 0), 0.9805),
-            (lambda p: p, 0.9805),
-            *((right_average, found) for found in (0.98055, 0.9815, 0.97955, 0.97815, 0.0195, 98.05, 0.9, "high")),
+            (lambda p: np.mean(p, 0), 0.98055),
+            (lambda p: logit(np.clip(p, 2**-11, 1 - 2**-11)).mean(0), 0.98055),
+            (lambda p: expit(logit(np.asarray(p, float)).mean(0)), 0.98055),  # 0 and 1 have infinite log odds
+            (lambda p: expit(logit(np.clip(np.asarray(p, float), 2**-11, 1 - 2**-11)).sum(0)), 0.98055),
+            (lambda p: np.median(p, 0), 0.98055),
+            (lambda p: p, 0.98055),
+            *((right_average, found) for found in (0.9805, 0.98095, 0.97955, 0.97815, 0.01945, 98.055, 0.9, "high")),
         ],
         "pairs": [
             ("resnet50_scratch", GAIN, False),
