@@ -336,7 +336,7 @@ def _runs(
     The runs are those of one experiment or, without a name, of all. Each comes with the entries in which its recipe
     differs from that of a new run. The weights come by the experiment's name.
     """
-    found = {}
+    found: dict[Path, tuple[records.Record | None, list[Path]]] = {}
     for path in sorted(profile.runs.glob(f"{name or '*'}-seed*.json")):
         with suppress(FileNotFoundError):  # another job is replacing the run
             found[path] = _read_with_files(path)
