@@ -101,8 +101,8 @@ class Network(nn.Module):
     def __init__(self, trial: Trial, seed: int) -> None:
         super().__init__()
         experiment = replace(catalogue.get("resnet50_finetuned"), layout=trial.layout)
-        start = starting_weights(experiment, profiles.resolve("full"))
-        self.backbone, self.weights_hash = experiment.build(start, seed).backbone, start.hash
+        model = experiment.build(starting_weights(experiment, profiles.resolve("full")), seed)
+        self.backbone, self.weights_hash = model.backbone, model.weights_hash
         self.stages = trial.stages
         for name in reversed(self.backbone.channels):
             if name == self.stages[-1]:
@@ -171,7 +171,7 @@ def measure(trial: Trial, seed: int, accelerator: Accelerator, checkpoint: Path)
     found = judged(learner, val)
     labels = cifake.val.labels.numpy()
     result = {
-        "weights": network.weights_hash,
+        "weights_hash": network.weights_hash,
         "data_hash": cifake.hash,
         "trial": asdict(trial) | {"layout": trial.layout.sizes, "options": trial.options.recipe()},
         "seed": seed,

@@ -140,7 +140,7 @@ def test_the_combined_loss_as_the_text_compares_it():
 def test_low_floors_lose_by_the_stop():
     assert losses.CombinedLoss().floors.tolist() == pytest.approx([0.8, 0.1, 0.05])
     low, ours, high, plain = (
-        [run for run in records.references(f"resnet50_{name}")]
+        records.references(f"resnet50_{name}")
         for name in ("loss_low_floors", "fractal_loss", "loss_high_floors", "fractal_projection")
     )
     assert {len(runs) for runs in (low, ours, high, plain)} == {5}

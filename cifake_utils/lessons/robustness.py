@@ -199,10 +199,9 @@ def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         P(FAKE), float16, (M,), for each of `GENERATORS`: of its M images.
     """
     answers = verified.load_arrays(file)
-    asked = {
-        name
+    corrupted = {
+        name: answers[name]
         for name, corruption in CORRUPTIONS.items()
-        if name in answers and np.array_equal(answers.get(name + STRENGTHS, ()), corruption.strengths)
+        if np.array_equal(answers.get(name + STRENGTHS, ()), corruption.strengths)
     }
-    generated = {name: answers[name] for name in GENERATORS if name in answers}
-    return {name: answers[name] for name in CORRUPTIONS if name in asked}, generated
+    return corrupted, {name: answers[name] for name in GENERATORS if name in answers}
