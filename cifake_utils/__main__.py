@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import argparse
 import io
 import os
+import re
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,7 @@ def report_problems(problems: list[str]) -> int:
 
 
 def print_error(message: str) -> None:
-    text = filenames.escaped(" ".join(message.split()))  # a file's name in it could command the terminal
+    text = filenames.escaped(re.sub(r"\s*\n\s*", " ", message))  # a file's name in it could command the terminal
     print(textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
 
 

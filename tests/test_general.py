@@ -137,16 +137,17 @@ def test_the_page_says_what_was_measured():
 class TestTool:
     def test_no_head_learns_from_the_network_that_it_is_tested_on(self):
         for kind in unseen.KINDS:
-            shares = make_general.shares_without(kind, True, True, True)
+            shares = make_general.shares_without(kind)
             assert kind not in shares.kinds and len(shares.kinds) == len(unseen.KINDS) - 1
         noised = {"noised_half", "noised_third"}
-        assert noised.isdisjoint(make_general.shares_without("ddpm", True, True, True).renderings)
-        assert noised <= set(make_general.shares_without("vae", True, True, True).renderings)
+        assert noised.isdisjoint(make_general.shares_without("ddpm").renderings)
+        assert noised <= set(make_general.shares_without("vae").renderings)
         for kind in unseen.TWINS:
-            assert make_general.without_twins(kind).kinds == tuple(k for k in unseen.KINDS if k not in unseen.TWINS)
-            assert noised.isdisjoint(make_general.without_twins(kind).renderings)
-        assert make_general.without_twins("gan") == make_general.shares_without("gan", True, True, True)
-        strict = make_general.shares_without("vae", True, True, True, make_general.RELATIVES)
+            shares = make_general.shares_without(*make_general.twins(kind))
+            assert shares.kinds == tuple(k for k in unseen.KINDS if k not in unseen.TWINS)
+            assert noised.isdisjoint(shares.renderings)
+        assert make_general.twins("gan") == ("gan",)
+        strict = make_general.shares_without("vae", made_by=make_general.RELATIVES)
         assert set(strict.renderings) == noised
 
     def test_half_of_the_weight_is_on_real_images_and_the_rest_is_shared_evenly(self):

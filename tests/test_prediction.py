@@ -203,8 +203,8 @@ def test_names_of_any_kind_get_a_row_and_a_picture(brightness, tmp_path, capsys)
 
 
 def test_errors_do_not_command_the_terminal(capsys):
-    print_error("a\x1b[2J\udcff is\n not there")
-    assert capsys.readouterr().err == "a\\x1b[2J\\udcff is not there\n"
+    print_error("a  b\x1b[2J\udcff is\n not there")
+    assert capsys.readouterr().err == "a  b\\x1b[2J\\udcff is not there\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1251", "cp932"])

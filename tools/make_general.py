@@ -304,18 +304,18 @@ def subset_answers() -> dict[str, Answers]:
         answers[f"half of {kind}"] = ask(Simple(Shares((kind,)), "first half"), (kind,))
     answers[CIFAKE] = ask(Simple(Shares(cifake=True)), KINDS)
     answers[RENDERINGS] = ask(Simple(Shares(renderings=rendered())), KINDS)
-    own = ask(Simple(shares_without("ddpm", False, True, False)), ("ddpm",))
-    answers[f"{RENDERINGS} of other networks"] = own
+    others = replace(shares_without("ddpm"), kinds=(), cifake=False)
+    answers[f"{RENDERINGS} of other networks"] = ask(Simple(others), ("ddpm",))
     return answers
 
 
-# Ways to train the simple head: whether the other kinds, re-renderings and CIFAKE's FAKE take part.
-SIMPLE_WAYS = {
-    "CIFAKE alone": (False, False, True),
-    "the other kinds": (True, False, False),
-    "re-renderings alone": (False, True, False),
-    "the other kinds and re-renderings": (True, True, False),
-    "the other kinds, re-renderings and CIFAKE": (True, True, True),
+# Ways to train the simple head, and what takes no part in each of them.
+SIMPLE_WAYS: dict[str, dict] = {
+    "CIFAKE alone": {"kinds": (), "renderings": ()},
+    "the other kinds": {"renderings": (), "cifake": False},
+    "re-renderings alone": {"kinds": (), "cifake": False},
+    "the other kinds and re-renderings": {"cifake": False},
+    "the other kinds, re-renderings and CIFAKE": {},
 }
 
 
@@ -325,22 +325,19 @@ OWN = {"ddpm": "noised"}
 RELATIVES = OWN | {"flow_matching": "noised", "vae": "autoencoder"}
 
 
-def shares_without(
-    kind: str, others: bool, renderings: bool, cifake: bool, left_out: Mapping[str, str] = OWN
-) -> Shares:
-    """Return the shares of a head that is tested on a kind, and learns from no re-renderings in ``left_out``."""
-    kinds = tuple(other for other in KINDS if other != kind) if others else ()
-    names = tuple(name for name in rendered() if kind not in left_out or not name.startswith(left_out[kind]))
-    return Shares(kinds, names if renderings else (), cifake)
+def shares_without(*kinds: str, made_by: Mapping[str, str] = OWN) -> Shares:
+    """Return the shares of a head that learns from all but these kinds and their re-renderings in ``made_by``."""
+    families = tuple(made_by[kind] for kind in kinds if kind in made_by)
+    return Shares(
+        tuple(kind for kind in KINDS if kind not in kinds),
+        tuple(name for name in rendered() if not name.startswith(families)),
+        cifake=True,
+    )
 
 
-def without_twins(kind: str) -> Shares:
-    """Return the shares of a head that is tested on a kind, and learns neither from its twin nor from re-renderings by
-    either of the two.
-    """
-    left_out = TWINS if kind in TWINS else (kind,)
-    shares = shares_without(kind, True, True, True, dict.fromkeys(TWINS, "noised"))
-    return replace(shares, kinds=tuple(other for other in KINDS if other not in left_out))
+def twins(kind: str) -> tuple[str, ...]:
+    """Return a kind and the kind that draws nearly the same pictures, if there is one."""
+    return TWINS if kind in TWINS else (kind,)
 
 
 ASKED = {PHOTOGRAPHS: "test_real", AGAIN: "test_again", CIFAKE: "test_fake"}
@@ -349,9 +346,9 @@ ASKED = {PHOTOGRAPHS: "test_real", AGAIN: "test_again", CIFAKE: "test_fake"}
 def way_answers() -> dict[str, Answers]:
     """Return what the simple head says, for each way to train and each kind that it never saw."""
     answers = {}
-    for way, settings in SIMPLE_WAYS.items():
+    for way, left_out in SIMPLE_WAYS.items():
         for kind in KINDS:
-            head = Simple(shares_without(kind, *settings))
+            head = Simple(replace(shares_without(kind), **left_out))
             asked = {name: head.probabilities(images) for name, images in ASKED.items()}
             answers[f"{way} without {kind}"] = asked | {kind: head.probabilities(kind)}
     return answers
@@ -482,7 +479,6 @@ FINAL = "the general detector"
 TWINLESS = "the general detector, without the kind's twin too"
 BY_HAND = "the general detector, photographs changed by hand in place of re-renderings"
 STRICT = "the general detector, no re-renderings by networks like the kind's"
-LEFT_OUT = {FINAL: OWN, STRICT: RELATIVES}
 LICENCE = "MIT, as CIFAKE's images, on which alone all weights that take part in it were trained"
 
 
@@ -501,9 +497,12 @@ def make_final() -> None:
     answers = {key: row for key, row in unseen.read(WAYS).items() if key.partition(" without ")[0] in SIMPLE_WAYS}
     by_hand = tuple(f"train, {change}" for change in CHANGES)
     for kind in KINDS:
-        shares = {way: shares_without(kind, True, True, True, names) for way, names in LEFT_OUT.items()}
-        shares[TWINLESS] = without_twins(kind)
-        shares[BY_HAND] = replace(shares[FINAL], renderings=by_hand)
+        shares = {
+            FINAL: shares_without(kind),
+            TWINLESS: shares_without(*twins(kind)),
+            STRICT: shares_without(kind, made_by=RELATIVES),
+            BY_HAND: replace(shares_without(kind), renderings=by_hand),
+        }
         done: dict[Shares, Answers] = {}
         for way, of_way in shares.items():
             if of_way not in done:

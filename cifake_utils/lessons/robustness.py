@@ -171,7 +171,8 @@ def path(name: str, folder: Path = records.REFERENCE, seed: int = 0) -> Path:
 def measure(names: list[str], seed: int = 0, profile: str | profiles.Profile | None = None) -> None:
     """Write P(FAKE) from trained models for the corrupted test split (`battery`) and for the images of `GENERATORS`.
 
-    The files lie beside the records, and `read` reads them. Models without a finished run are trained first.
+    The files lie beside the records, and `read` reads them. They are written when all answers are there. Models without
+    a finished run are trained first.
     """
     profile = profiles.resolve(profile)
     detectors = {name: experiments.train_or_load(name, seed, profile) for name in names}
