@@ -96,7 +96,7 @@ TRIALS = {
 
 
 class Network(nn.Module):
-    """A ResNet50 whose last layer sees the means of some stages' maps. With `averaging` it follows its own weights."""
+    """A ResNet50 whose last layer sees the means of some stages' maps."""
 
     def __init__(self, trial: Trial, seed: int) -> None:
         super().__init__()
@@ -123,9 +123,13 @@ class Followed(nn.Module):
 
     def __init__(self, network: Network, decay: float) -> None:
         super().__init__()
-        self.network, self.backbone = network, network.backbone
+        self.network = network
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.average.requires_grad_(False)
+
+    @property
+    def backbone(self) -> models.Backbone:  # a second name as an attribute would put its weights into files twice
+        return self.network.backbone
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.training:

@@ -54,7 +54,7 @@ def intervals(
     axes.axvline(usual, color=COLOURS["REAL"], linestyle=":", linewidth=2, label=meaning)
     for row, (value, low, high) in enumerate(values.values()):
         bars = [[value - low], [high - value]]
-        axes.errorbar([value], [row], xerr=bars, fmt=MARKERS["FAKE"], color=COLOURS["FAKE"], capsize=5, markersize=8)
+        axes.errorbar([value], [row], xerr=bars, fmt=MARKERS["FAKE"], color=COLOURS["FAKE"], capsize=6, markersize=5)
     axes.set_yticks(range(len(values)), list(values), fontsize=11)
     if ticks:
         axes.set_xscale("log")
@@ -71,14 +71,17 @@ def intervals(
 
 
 def heat(matrix: pd.DataFrame, title: str) -> Figure:
-    """Show AUROC by what was trained on (rows) and tested on (columns): purple below ½, orange above, ½ is white."""
+    """Show AUROC by what was trained on (rows) and tested on (columns): purple below ½, orange above, ½ is white.
+
+    Cells without a number are grey.
+    """
     rows, columns = matrix.shape
     figure, axes = plt.subplots(figsize=(0.82 * columns + 3.0, 0.5 * rows + 2.0), layout="constrained")
     values = matrix.to_numpy(dtype=float)
-    axes.imshow(values, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(values, cmap=plt.get_cmap("PuOr_r").with_extremes(bad="0.8"), vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value < 0.25 or value > 0.86 else "black"
-        text = "" if np.isnan(value) else f"{value:.2f}"
+        text = "–" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
     axes.set_xticks(range(columns), list(matrix.columns), rotation=35, ha="right", fontsize=10)
     axes.set_yticks(range(rows), list(matrix.index), fontsize=10)
@@ -94,11 +97,13 @@ def growth(curves: Mapping[str, pd.DataFrame]) -> Figure:
     The tables have the columns ``number``, ``auroc``, ``low``, ``high`` and ``lowest``, a row for each number.
     """
     figure, axes = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
-    axes.axhline(0.5, color="0.6", linestyle=":")
     for (name, curve), colour, marker in zip(curves.items(), ("#0072B2", "#D55E00"), "os", strict=False):
         axes.plot(curve["number"], curve["auroc"], color=colour, marker=marker, markersize=7, label=f"{name}, mean")
-        axes.fill_between(curve["number"], curve["low"], curve["high"], color=colour, alpha=0.15)
+        axes.fill_between(
+            curve["number"], curve["low"], curve["high"], color=colour, alpha=0.15, label=f"{name}, 95 % of draws"
+        )
         axes.plot(curve["number"], curve["lowest"], color=colour, linestyle="--", label=f"{name}, lowest")
+    axes.axhline(0.5, color="0.6", linestyle=":", label="a coin")
     axes.set_xlabel("number of kinds trained on", fontsize=12)
     axes.set_ylabel("AUROC on another kind", fontsize=12)
     axes.set_xticks(range(1, 7))
@@ -118,8 +123,8 @@ def waves(traces: Mapping[str, np.ndarray]) -> Figure:
     for (name, values), colour, marker in styles:
         means = [values[:, fineness == level].mean() for level in range(15)]
         axes.plot(range(15), means, color=colour, marker=marker, markersize=7, label=name)
-    axes.set_xlabel("fineness of the wave (half periods in a block)", fontsize=12)
-    axes.set_ylabel("mean log size", fontsize=12)
+    axes.set_xlabel("fineness a + b of the wave (half periods in a block)", fontsize=12)
+    axes.set_ylabel("mean of ln(size + 0.1), size in grey levels", fontsize=12)
     axes.tick_params(labelsize=11)
     axes.legend(fontsize=11)
     return figure

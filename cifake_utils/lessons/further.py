@@ -442,7 +442,7 @@ def render_cost(inside: str, epochs: int, coarse: int, average: str) -> widgets.
     """
     layout, coarse = INSIDE[inside], min(coarse, epochs - 1)
     training, answer = training_cost(layout, epochs, coarse), VIEWS[average] * multiply_adds(layout) / multiply_adds()
-    figure = Figure(figsize=(6.4, 2.3), layout="constrained")
+    figure = Figure(figsize=(6.4, 2.7), layout="constrained")
     axes = figure.subplots()
     for row, (cost, colour) in enumerate(((training, "#56B4E9"), (answer, "#E69F00"))):
         axes.barh(row, cost, color=colour, edgecolor="black", left=0)
@@ -452,6 +452,7 @@ def render_cost(inside: str, epochs: int, coarse: int, average: str) -> widgets.
     axes.set_xticks([1, 10, 100], ["1", "10", "100"])
     axes.minorticks_off()
     axes.set_xlabel("cost (an epoch, or a view, at 32 pixels costs 1)", fontsize=12)
+    figure.suptitle(f"{inside}\n{epochs} epochs, {coarse} of them at half the width; {average}", fontsize=11)
     found = measured(layout, epochs, coarse, average)
     known = "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in found.items())
     million = VIEWS[average] * multiply_adds(layout) / 1e6

@@ -261,7 +261,7 @@ def explained(with_them: float | None, without: float | None, needed: bool | Non
     with_them, without : float
         Spearman's rank correlation over the seven generators.
     needed : bool
-        Whether the connection needs the three highest frequencies, so that it is gone without them.
+        Whether the rank correlation needs the three highest frequencies, so that it is gone without them.
     """
     if with_them is None or without is None or needed is None:
         return checks.missing()
@@ -271,18 +271,18 @@ def explained(with_them: float | None, without: float | None, needed: bool | Non
         (found["plain 16"], "This is the correlation of the numbers themselves. Take that of their ranks."),
         (-found["rank 16"], "The sign is turned round."),
     ]
-    verdict = checks.value(with_them, found["rank 16"], mistakes)
+    verdict = checks.value(with_them, found["rank 16"], mistakes, tolerance=6e-3)
     if not verdict.right:
         return verdict
     mistakes = [
         (found["rank 16"], "The first number is right. The second one needs detectors that see 13 frequencies."),
         (found["plain 13"], "The first number is right. Take the correlation of the ranks for the second one, too."),
     ]
-    verdict = checks.value(without, found["rank 13"], mistakes)
+    verdict = checks.value(without, found["rank 13"], mistakes, tolerance=6e-3)
     if not verdict.right:
         return verdict
     if not isinstance(needed, bool | np.bool_):
         return checks.wrong("Both numbers are right. Expected True or False.")
     if needed:
-        return checks.wrong("Both numbers are right. Did the connection go away without these frequencies?")
-    return checks.right("The connection stays without these frequencies, so they are not needed for it.")
+        return checks.wrong("Both numbers are right. Did the rank correlation go away without these frequencies?")
+    return checks.right("The rank correlation stays without these frequencies, so they are not needed for it.")
