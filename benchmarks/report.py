@@ -170,7 +170,7 @@ def choices(document: dict) -> str:
 
 
 def series(document: dict) -> str:
-    """The whole series, with all trainings."""
+    """Lessons 01 to 08, with all trainings."""
     seconds = document["profiles"]
     rows = [[name, *(short(times[name]) for times in seconds.values())] for name in seconds["sample"]]
     rows.append(["all", *(short(sum(times.values())) for times in seconds.values())])

@@ -3,7 +3,7 @@
 `python -m benchmarks.strong NAME …` makes the named trials, and keeps each in `cifake_utils/reference/trials` when it
 ends: curves and scores as JSON, and beside it P(FAKE) of every validation image. `lessons.further` reads them for
 lesson 09. `NAME#1` is the trial with seed 1. Without names it lists all trials. One that is there already is not made
-again. The test images play no part.
+again, unless its settings have changed. The test images play no part.
 """
 
 import copy
@@ -25,7 +25,7 @@ from cifake_utils.batches import ImageBatches, shifted
 from cifake_utils.experiments import starting_weights
 from cifake_utils.lessons.further import FOLDER
 from cifake_utils.models import Layout
-from cifake_utils.support.files import replacing
+from cifake_utils.support import verified
 
 PIXEL = {"": (0, 0), " up": (-1, 0), " down": (1, 0), " left": (0, -1), " right": (0, 1)}
 VIEWS = {
@@ -149,6 +149,12 @@ def judged(network: nn.Module, val: ImageBatches) -> dict[str, np.ndarray]:
     return {name: np.mean([found[view] for view in views], 0).astype(np.float16) for name, views in AVERAGES.items()}
 
 
+def settings(trial: Trial) -> dict:
+    """Return all settings of a trial, as JSON types."""
+    named = asdict(trial) | {"layout": trial.layout.sizes, "options": trial.options.recipe()}
+    return json.loads(json.dumps(named))
+
+
 def measure(trial: Trial, seed: int, accelerator: Accelerator, checkpoint: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """Return curves, scores and costs of a trial, and P(FAKE) of the validation images.
 
@@ -177,7 +183,7 @@ def measure(trial: Trial, seed: int, accelerator: Accelerator, checkpoint: Path)
     result = {
         "weights_hash": network.weights_hash,
         "data_hash": cifake.hash,
-        "trial": asdict(trial) | {"layout": trial.layout.sizes, "options": trial.options.recipe()},
+        "trial": settings(trial),
         "seed": seed,
         "curves": asdict(history),
         "val": {name: float(((p > 0.5) == (labels == data.FAKE)).mean()) for name, p in found.items()},
@@ -202,15 +208,15 @@ def main(names: list[str]) -> int:
         trial, seed = wanted[name].groups()
         file = FOLDER / f"{name.replace(',', '').replace(' ', '_')}.json"
         checkpoint = profiles.runs_folder() / "trials" / f"{file.stem}.safetensors"
-        if not file.exists():
-            accelerator = profiles.resolve("full").accelerator()
-            result, probabilities = measure(TRIALS[trial], int(seed or 0), accelerator, checkpoint)
-            print(name, json.dumps(result["val"]), round(result["curves"]["seconds"]), "s", flush=True)
-            with replacing(file.with_suffix(".npz")) as partial, partial.open("wb") as opened:
-                np.savez_compressed(opened, **probabilities)
-            with replacing(file) as partial:
-                partial.write_text(json.dumps({"name": name} | result, indent=1) + "\n", encoding="utf-8")
-            checkpoint.unlink(missing_ok=True)
+        if file.exists() and verified.load_json(file)["trial"] == settings(TRIALS[trial]):
+            print(f"{name} is there already.")
+            continue
+        accelerator = profiles.resolve("full").accelerator()
+        result, probabilities = measure(TRIALS[trial], int(seed or 0), accelerator, checkpoint)
+        print(name, json.dumps(result["val"]), round(result["curves"]["seconds"]), "s", flush=True)
+        verified.save_arrays(file.with_suffix(".npz"), **probabilities)
+        verified.save_json(file, {"name": name} | result)
+        checkpoint.unlink(missing_ok=True)
     return 0
 
 

@@ -114,7 +114,8 @@ class Experiment(Architecture):
     Raises
     ------
     CifakeError
-        `broken` names a statistic that the experiment does not have.
+        `broken` names a statistic that the experiment does not have; a preset has something that would be ignored (a
+        share of the epochs where all layers learn, moved images for a frozen backbone, any of the two for the pretext).
     """
 
     about: str
@@ -130,6 +131,17 @@ class Experiment(Architecture):
                 f"Found the broken statistics {', '.join(self.broken.statistics)}. Expected some of those that the "
                 f"experiment has: {', '.join(self.statistics)}."
             )
+        self._require_default(self.preset, ["shift"] if self.frozen else ["epochs_share"])
+        if self.start == "rotation":
+            self._require_default(self.pretext, ["epochs_share", "shift"])
+
+    def _require_default(self, preset: Preset, ignored: list[str]) -> None:
+        for name in ignored:
+            if (found := getattr(preset, name)) != Preset.__dataclass_fields__[name].default:
+                raise CifakeError(
+                    f"The preset {preset.name} has {name}={found}, which would be ignored in this training. Expected "
+                    "a preset without it."
+                )
 
 
 SCRATCH = Experiment(about="model 1 of the paper", start="random", preset=STRONG, paper=0.7149)
@@ -324,6 +336,15 @@ def get(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise CifakeError(f"There is no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}.")
     return EXPERIMENTS[name]
+
+
+def require_own_statistics(name: str) -> None:
+    """Raise a `CifakeError` for a control with broken statistics, whose P(FAKE) depends on other images too."""
+    if broken := get(name).broken:
+        raise CifakeError(
+            f"{name} is a control. It gets other values in place of an image's own {', '.join(broken.statistics)}, so "
+            "its P(FAKE) is not about that image alone. Choose a model that is no control, such as resnet50_fractal."
+        )
 
 
 def short(name: str) -> str:

@@ -181,16 +181,15 @@ def manifest_hash(splits: Iterable[ImageSet]) -> str:
 def _cache_recipe(source: Path, sizes: tuple[int, int, int] | None) -> str:
     """Return the fingerprint of everything that the decoded images of a source depend on.
 
-    For a tree this includes the names and sizes of its files. For shards it includes their names, sizes and times of
-    change, because the names of their images can't be had without reading them.
+    This includes names, sizes and times of change of its files: those of the images of a tree, or of the shards.
     """
     if is_tree(source):
         parts = entries(source).items()
-        state = [[part, entry.name, os.stat(entry.content).st_size] for part, items in parts for entry in items]
+        named = [(f"{part}/{entry.name}", os.stat(entry.content)) for part, items in parts for entry in items]
     else:
         shards = [shard for found in shards_of(source).values() for shard in found]
-        stats = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
-        state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        named = [(shard.relative_to(source).as_posix(), shard.stat()) for shard in shards]
+    state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in named]
     split = {"version": SPLIT_VERSION, "validation_share": VALIDATION_SHARE, "seed": SPLIT_SEED, "sizes": sizes}
     return recipe_hash({"source": state, "split": split})
 

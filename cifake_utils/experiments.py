@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -97,11 +98,11 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     if not experiment.frozen and profile.batch_size:
         settings["batch_size"] = profile.batch_size
     if experiment.frozen:
-        settings["epochs"] = round(profile.epochs * (preset.epochs_share or 1))
+        settings["epochs"] = max(1, round(profile.epochs * (preset.epochs_share or 1)))
     elif experiment.start == "rotation":
         settings["epochs"] = profile.epochs_full
     else:
-        settings["epochs"] = round((profile.epochs_full + profile.epochs_pretext) * (preset.epochs_share or 1))
+        settings["epochs"] = profile.epochs_full + profile.epochs_pretext
     if experiment.start == "rotation":
         settings["pretext"] = {"preset": experiment.pretext.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:
@@ -371,11 +372,7 @@ def trained(name: str, profile: str | profiles.Profile | None = None) -> tuple[m
         P(FAKE) depends on other images too.
     """
     profile = profiles.resolve(profile)
-    if broken := catalogue.get(name).broken:
-        raise CifakeError(
-            f"{name} is a control. It gets other values in place of an image's own {', '.join(broken.statistics)}, so "
-            "its P(FAKE) is not about that image alone. Choose a model that is no control, such as resnet50_fractal."
-        )
+    catalogue.require_own_statistics(name)
     found, starts = _runs(profile, name)
     runs = [record for record, others in found if not others]
     if not runs:
@@ -388,8 +385,13 @@ def _no_run(name: str, profile: profiles.Profile, found: list[tuple[records.Reco
     """Return a message that says why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name}`"
     where = f"There is no finished run of {name} in the profile {profile.name} (looked in {profile.runs})."
-    if any((profile.runs / "unfinished").glob(f"{name}-seed*.safetensors")):
-        return f"{where} A training was stopped before its end; it goes on with {command}."
+    stopped = sorted((profile.runs / "unfinished").glob(f"{name}-seed*.safetensors"))
+    if seed := next((found[1] for path in stopped if (found := re.match(r"-seed(\d+)", path.name[len(name) :]))), ""):
+        option = f" --seed {seed}" if seed != "0" else ""
+        return (
+            f"{where} A training was stopped before its end; it goes on with {command[:-1]}{option}`, unless its "
+            "settings have changed."
+        )
     others = [(record, names) for record, names in found if names]
     if others:
         record, names = others[0]
@@ -418,13 +420,15 @@ def predict_images(
     images : torch.Tensor
         uint8 (N, 3, 32, 32), RGB.
     accelerator : accelerate.Accelerator
-        Device and precision.
+        Device, and precision of the features of frozen models. Models whose layers all learned compute in float32.
 
     Returns
     -------
     dict of str to np.ndarray
         float32 (N,) for each name, in the order of ``detectors``.
     """
+    if not len(images):
+        return {name: np.empty(0, np.float32) for name in detectors}
     groups: dict[object, list[str]] = {}
     for name, (model, _) in detectors.items():  # frozen models that start from the same weights have one backbone
         backbone = (model.weights_hash, model.backbone.layout)

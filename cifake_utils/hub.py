@@ -50,7 +50,10 @@ class Published(
     mirror_average : bool
         Whether P(FAKE) is the mean over an image and its mirror image.
     trained_on : str
-        Name of the data set (`data_sets.DATA_SETS`).
+        Name of the data set.
+    learned_from : str
+        What its images are, in one sentence for the model card. If it is empty, the data set must be a declared one
+        (`data_sets.DATA_SETS`), whose sentence is taken.
     test_accuracy : float, optional
         Accuracy on the test images of that data set.
     """
@@ -61,22 +64,28 @@ class Published(
         temperature: float = 1.0,
         mirror_average: bool = False,
         trained_on: str = data_sets.CIFAKE.name,
+        learned_from: str = "",
         test_accuracy: float | None = None,
     ) -> None:
         super().__init__()
         self.temperature, self.mirror_average = temperature, mirror_average
-        self.learned_from = data_sets.get(trained_on).learned_from
+        self.learned_from = learned_from or data_sets.get(trained_on).learned_from
         self.detector = catalogue.get(experiment).build(weights.NONE).eval()
 
     @classmethod
     def of(cls, model: models.Detector, record: Record) -> "Published":
-        """Return a trained model in this form. The two arguments are what `experiments.train_or_load` returns."""
+        """Return a trained model in this form. The two arguments are what `experiments.train_or_load` returns.
+
+        Raises a `CifakeError` for a control with broken statistics, whose P(FAKE) depends on other images too.
+        """
+        catalogue.require_own_statistics(record.experiment)
         temperature = evaluation.usable_temperature(record.probabilities["val"], record.labels["val"])
         made = cls(
             record.experiment,
             temperature=temperature,
             mirror_average=record.hyperparameters.get("mirror_average", False),
             trained_on=record.data,
+            learned_from=data_sets.get(record.data).learned_from,
             test_accuracy=record.metrics["test"]["accuracy"],
         )
         made.detector.load_state_dict(model.state_dict())

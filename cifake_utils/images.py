@@ -287,7 +287,10 @@ def _require_known_greys(image: Image.Image) -> None:
 def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:
     """Return an image of any mode as 8-bit RGB. ``file_format`` is the format of its file in Pillow's words."""
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM"):  # converting would clip at 255
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        values, transparent = np.asarray(image), image.info.get("transparency")  # one level of a PNG file
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
+        if isinstance(transparent, int):
+            image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of mode {image.mode}, whose range is not known; convert them to 8 or 16 bits")
     if image.has_transparency_data:

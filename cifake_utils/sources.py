@@ -20,6 +20,7 @@ from cifake_utils.support import filenames, progress
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")
 SIZE = 32  # pixels a side
+SHARD_FOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 PARTS = ("train", "test")  # every source has these; it may have ``val`` too
 UNKNOWN_CLASS = -1
 MOST_CLASSES = 10_000  # a class number in a file name has four digits at most
@@ -116,26 +117,29 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 def shards_of(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet shards by part. The name of a shard begins with its part, or its folder is named after it.
 
+    The part ``val`` may be missing. Its shards may also be called ``validation``.
+
     If shards are numbered (``train-00000-of-00002.parquet``), all of them must exist. Files that an interrupted
     download left beside them don't count. Raises `SourceError` if a part has no shards, or not all of them.
     """
     every = [path for path in sorted(folder.rglob("*.parquet")) if not path.name.startswith(".")]
     leftover = next((f" (there is {path.name})" for path in leftovers(folder)), "")
     shards = {}
-    for part in PARTS:
-        found = [path for path in every if path.name.startswith(part) or path.parent.name == part]
+    for part in SHARD_FOLDERS:
+        found = [path for path in every if path.name.startswith(part) or path.parent.name in SHARD_FOLDERS[part]]
         numbered = [match for path in found if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
         wanted = max((int(match[2]) for match in numbered), default=1)
         there = len({int(match[1]) for match in numbered}) if numbered else len(found)
-        if there < wanted and (found or leftover):
+        if there < wanted and (found or (leftover and part in PARTS)):
             raise SourceError(
                 f"{folder} holds {there} of {wanted} parquet shards of the {part} part: a half-finished "
                 f"download{leftover}. When you download it again, shards that have arrived whole stay, and one that "
                 "was cut off is started again."
             )
-        if not found:
+        if found:
+            shards[part] = found
+        elif part in PARTS:
             raise SourceError(f"{folder} holds no images of the {part} part.{elsewhere(folder)}")
-        shards[part] = found
     return shards
 
 

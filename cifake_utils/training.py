@@ -69,7 +69,9 @@ class Options:
     Raises
     ------
     CifakeError
-        The schedule is unknown; `coarse_share` is not from 0 to below 1, or is combined with early stopping.
+        The schedule is unknown; a number is out of its range: `learning_rate` above 0, `weight_decay` and `mixup` from
+        0, `max_norm` above 0, `patience` from 1, `coarse_share` and `smoothing` from 0 to below 1; `coarse_share` is
+        combined with early stopping.
     """
 
     learning_rate: float = 1e-4
@@ -89,11 +91,18 @@ class Options:
                 f"Early stopping (patience {self.patience}) can't be combined with coarse epochs: their losses are not "
                 "to be compared with those of the others. Expected patience=None, or a share of coarse epochs of 0."
             )
-        if not 0 <= self.coarse_share < 1:
-            raise CifakeError(
-                f"The share of coarse epochs is {self.coarse_share}. Expected at least 0 and less than 1, so that the "
-                "last epochs are those of the layout."
-            )
+        expected = {
+            "learning_rate": ("above 0", self.learning_rate > 0),
+            "weight_decay": ("at least 0", self.weight_decay >= 0),
+            "max_norm": ("None, or above 0", self.max_norm is None or self.max_norm > 0),
+            "patience": ("None, or at least 1", self.patience is None or self.patience >= 1),
+            "coarse_share": ("at least 0 and less than 1", 0 <= self.coarse_share < 1),
+            "smoothing": ("at least 0 and less than 1", 0 <= self.smoothing < 1),
+            "mixup": ("at least 0", self.mixup >= 0),
+        }
+        for name, (range_, fits) in expected.items():
+            if not fits:
+                raise CifakeError(f"The option {name} is {getattr(self, name)}. Expected a value {range_}.")
 
     def recipe(self) -> dict:
         """Return everything here that the result of a training depends on, as JSON types."""
@@ -188,7 +197,8 @@ def fit(
     CifakeError
         The loss, or at every scale the gradient, is not finite; the checkpoint is damaged; a `losses.CombinedLoss`
         gets labels other than 0 and 1; a batch has fewer than two images for each process; several processes share
-        batches and the loss has parameters of its own.
+        batches and the loss has parameters of its own; a checkpoint is asked for, and the loss is a function without a
+        name of its own, such as a lambda.
     """
     run = _prepare(module, train, val, epochs, accelerator, options, seed, loss, checkpoint)
     history, done = run.history, len(run.history.val_loss)
@@ -250,7 +260,7 @@ class _Steps:
 def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
     """Train for one epoch and append its mean losses to the history."""
     train, history, scaler = run.train, run.history, run.scaler
-    history.learning_rate.append(float(run.rates.get_last_lr()[0]))
+    history.learning_rate.append(float(run.scheduler.get_last_lr()[0]))
     run.model.train()
     steps = _Steps(len(train))
     shares = _shares(run, epoch)
@@ -267,9 +277,9 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
         steps.add(
             torch.stack([total.detach(), *terms.values()]),
             len(labels),
-            run.rates.get_last_lr()[0],  # pyright: ignore[reportArgumentType]
+            run.scheduler.get_last_lr()[0],  # pyright: ignore[reportArgumentType]
         )
-        run.rates.step()
+        run.scheduler.step()
         bar.update(size)
         if len(steps) % CHECK_EVERY == 0:
             _require_finite(run, epoch, steps)
@@ -317,7 +327,7 @@ def _prepare(
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
-    rates = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
+    scheduler = SCHEDULES[options.schedule](optimizer, options.learning_rate, epochs * len(train))
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
     settings = [VERSION, MEAN, STD, epochs, options.recipe(), seed, accelerator.mixed_precision]
     shares = train.shared(accelerator), val.shared(accelerator)
@@ -331,7 +341,9 @@ def _prepare(
         if accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     model = accelerator.prepare(model)
-    run = _Run(module, model, *shares, loss, own, optimizer, rates, scaler, options, accelerator, seed, checkpoint, key)
+    run = _Run(
+        module, model, *shares, loss, own, optimizer, scheduler, scaler, options, accelerator, seed, checkpoint, key
+    )
     if checkpoint and checkpoint.exists():
         run.restore(checkpoint)
     return run
@@ -394,7 +406,7 @@ class _Run:
     loss: Loss
     own: nn.Module  # the loss if it has parameters, else an empty module
     optimizer: Optimizer
-    rates: lr_scheduler.LRScheduler
+    scheduler: lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     options: Options
     accelerator: Accelerator
@@ -427,7 +439,7 @@ class _Run:
             {
                 "key": self.key,
                 "history": asdict(self.history),
-                "schedule": self.rates.state_dict(),
+                "schedule": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "optimizer": optimizer["param_groups"],
             },
@@ -453,17 +465,28 @@ class _Run:
                 value = value.clone()  # else it would stay mapped from the file, which is replaced during the training
             moments.setdefault(int(row), {})[name] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
-        self.rates.load_state_dict(state["schedule"])
+        self.scheduler.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+
+def _described(loss: Loss) -> list | str:
+    """Return what tells a loss from others: its class and options, or the name of a function in a module."""
+    if options := getattr(loss, "options", None):
+        return [type(loss).__name__, options()]
+    name = getattr(loss, "__qualname__", "<no name>")
+    if "<" in name:
+        raise CifakeError(
+            f"The loss is {name}, which can't be told from others of its kind. With a checkpoint, expected a function "
+            "at the top of a module, or an object with a method `options` that returns its settings."
+        )
+    return f"{loss.__module__}.{name}"
 
 
 def _key(settings: list, module: nn.Module, loss: Loss, train: ImageBatches, val: ImageBatches) -> str:
     """Return the fingerprint of everything that the result of a call depends on."""
     own = loss.state_dict() if isinstance(loss, nn.Module) else {}
-    options = getattr(loss, "options", None)  # which a function does not have
-    named = [type(loss).__name__, options()] if options else loss.__name__
-    parts = [settings, str(module), named, module.state_dict(), own]
+    parts = [settings, str(module), _described(loss), module.state_dict(), own]
     for batches in (train, val):
         drawn = [batches.batch_size, batches.stratified, batches.shift]
         parts += [type(batches).__name__, *drawn, batches.inputs, batches.labels]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -226,9 +225,3 @@ def _downloaded(name: str) -> StateDict:
         return IMAGENET.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # no network, a refused connection, a proxy's page, a full disk
         raise CifakeError(f"{name} could not be downloaded to {kept} ({error}). {WAYS_TO_WEIGHTS}") from error
-
-
-def offline_metadata() -> dict[str, str]:
-    """Return the metadata of the offline backbone's file: training data, accuracies and licence."""
-    with safe_open(verified.shipped(OFFLINE), "pt") as file:
-        return file.metadata()

@@ -82,6 +82,7 @@ def test_auroc_of_any_numbers():
     labels = np.repeat([0, 1], [50, 30])
     assert value == pytest.approx(roc_auc_score(labels, np.concatenate([photographs, group])))
     assert low < value < high
+    assert beyond.auroc(np.arange(100.0, 200), np.arange(150.0, 250))[0] == pytest.approx(0.875)
 
 
 def test_alarms_and_costs():

@@ -70,6 +70,16 @@ def test_the_paper_s_recipe_is_that_of_model_2_for_all_five_models():
     assert catalogue.get("resnet50_rotation_as_written").pretext is catalogue.PAPER
 
 
+def test_a_preset_with_something_that_would_be_ignored_is_refused():
+    scratch, fractal = catalogue.SCRATCH, catalogue.FRACTAL
+    with pytest.raises(CifakeError, match=r"strong_head has epochs_share=0\.4, which would be ignored"):
+        dataclasses.replace(scratch, preset=catalogue.STRONG_HEAD)
+    with pytest.raises(CifakeError, match="progressive has shift=2, which would be ignored"):
+        dataclasses.replace(fractal, preset=catalogue.PROGRESSIVE)
+    with pytest.raises(CifakeError, match="progressive has shift=2"):
+        dataclasses.replace(catalogue.ROTATION, pretext=catalogue.PROGRESSIVE)
+
+
 def test_the_paper_has_five_models():
     assert list(catalogue.of_the_paper().values()) == [0.7149, 0.8123, 0.8381, 0.8475, 0.9591]
     assert [catalogue.short(name) for name in catalogue.of_the_paper()][:2] == ["scratch", "transfer"]

@@ -38,6 +38,7 @@ def test_numbers(found, start):
 def test_texts_and_truths():
     assert checks.value(" fake ", "FAKE").right and checks.value(True, True).right
     assert checks.value("REAL", "FAKE", [("real", "The other one.")]).text == "The other one."
+    assert checks.value(np.bool_(True), True).right and not checks.value(np.bool_(False), True).right
     assert checks.value(1, True).text == "The answer is of type int. Expected True or False."
     assert checks.value("REAL", "FAKE").text == "That is another answer than ours."
 
@@ -45,6 +46,10 @@ def test_texts_and_truths():
 def test_arrays():
     assert checks.value(torch.arange(4.0, requires_grad=True), np.arange(4)).right
     assert checks.value([0, 1, 2, 4], np.arange(4)).text == "The shape is right, and 25% of the numbers are wrong."
+    assert (
+        checks.value([0, 1.001], [0, 1], tolerance=1e-4).text == "The shape is right, and 50% of the numbers are wrong."
+    )
+    assert checks.value(torch.ones(2, dtype=torch.bfloat16), np.ones(2)).right
     hint = [(np.zeros((2, 2)), "Flatten it.")]
     assert checks.value(np.zeros((2, 2)), np.zeros(4), hint).text.endswith("Expected (4,). Flatten it.")
 

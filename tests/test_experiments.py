@@ -198,5 +198,7 @@ def test_many_detectors_give_images_what_their_records_say_in_one_pass(few, runs
         assert not model.training
 
     passes.clear()
+    none = experiments.predict_images(trained, few.test.images[:0], PROFILE.accelerator())
+    assert {name: len(p) for name, p in none.items()} == dict.fromkeys(trained, 0)
     alone = experiments.predict_images({"it": trained["resnet50_transfer"]}, few.test.images[:5], PROFILE.accelerator())
     assert passes == [5] and alone["it"] == pytest.approx(predicted["resnet50_transfer"][:5], abs=1e-3)

@@ -11,6 +11,7 @@ import torch
 from cifake_utils import catalogue, evaluation, models, records
 from cifake_utils.lessons import comparison, further
 from cifake_utils.models import Layout
+from cifake_utils.support import verified
 
 MADE = further.trials()
 
@@ -42,6 +43,15 @@ def test_scores_of_a_trial_follow_from_its_probabilities(path):
     assert path.stem == trial.name.replace(",", "").replace(" ", "_")
     assert trial.seconds > 0 and set(trial.recipe["layout"]) == set(trial.layout.sizes)
     assert set(document["val"]) == set(further.VIEWS)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_damaged_trial_is_named(tmp_path, suffix):
+    for path in further.FOLDER.glob("base.*"):
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(content[: len(content) // 2] if path.suffix == suffix else content)
+    with pytest.raises(verified.DamagedFile, match=f"base{suffix} can't be used"):
+        further.read(tmp_path / "base.json")
 
 
 def test_the_trials_that_the_lesson_speaks_of_are_there():

@@ -31,3 +31,15 @@ def test_unknown_experiments_and_data_sets_are_named():
         hub.Published("other")
     with pytest.raises(CifakeError, match="no data set 'other'"):
         hub.Published("resnet50_transfer", trained_on="other")
+
+
+def test_a_detector_of_a_data_set_that_is_not_declared_here_can_be_loaded(tmp_path):
+    published = hub.Published("resnet50_transfer", trained_on="birds", learned_from="It learned from birds.")
+    published.save_pretrained(tmp_path / "birds")
+    assert "It learned from birds." in (tmp_path / "birds" / "README.md").read_text()
+    assert hub.Published.from_pretrained(tmp_path / "birds").learned_from == "It learned from birds."
+
+
+def test_a_control_is_not_published(few, runs):
+    with pytest.raises(CifakeError, match="resnet50_shuffled is a control"):
+        hub.Published.of(*experiments.train_or_load("resnet50_shuffled"))

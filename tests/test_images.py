@@ -313,6 +313,14 @@ def test_greys_of_a_tiff_whose_white_is_not_65535_are_refused(tmp_path, monkeypa
         images.read(tmp_path / "a.tif")
 
 
+def test_the_transparent_level_of_a_png_of_16_bit_greys_is_white(tmp_path):
+    grey = np.full((40, 40), 20_000, np.uint16)
+    grey[:, :20] = 30_000
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=20_000)
+    found = images.read(tmp_path / "a.png").float()
+    assert found[:, :, :14].mean() == pytest.approx(30_000 / 257, abs=2) and found[:, :, 18:].mean() > 253
+
+
 def test_a_file_without_the_right_to_read_it_is_not_called_damaged(tmp_path, monkeypatch):
     half_red().save(tmp_path / "a.png")
 

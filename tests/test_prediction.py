@@ -44,7 +44,10 @@ def test_without_a_trained_model_the_command_that_trains_one_is_given(runs, tmp_
     unfinished = profiles.active().runs / "unfinished" / "resnet50_fractal-seed0.safetensors"
     unfinished.parent.mkdir(parents=True)
     unfinished.touch()
-    with pytest.raises(CifakeError, match="stopped before its end"):
+    with pytest.raises(CifakeError, match=r"stopped before its end; .* train resnet50_fractal`"):
+        experiments.trained("resnet50_fractal")
+    unfinished.rename(unfinished.with_name("resnet50_fractal-seed3-0123.safetensors"))
+    with pytest.raises(CifakeError, match="train resnet50_fractal --seed 3`"):
         experiments.trained("resnet50_fractal")
 
 

@@ -86,7 +86,8 @@ def tiles(tmp_path, monkeypatch):
     """A second generator, declared: six images in a file that a list with its SHA-256 lies beside."""
     file = tmp_path / "tiles.npz"
     verified.save_arrays(file, images=np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8))
-    (tmp_path / verified.SUMS).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n")
+    # The star is how `sha256sum --binary` writes it.
+    (tmp_path / verified.SUMS).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()} *{file.name}\n")
     monkeypatch.setitem(robustness.GENERATORS, "tiles", robustness.Generator(file, "random pixels"))
 
 
@@ -101,6 +102,8 @@ def test_measured_answers_can_be_read_again(few, runs, tiles):
     names = ["resnet50_transfer", "resnet50_standardised"]
     robustness.measure(names, profile=PROFILE)
     for name in names:
+        # The profile has one epoch, of which the second model gets 40 %: still one.
+        assert len(experiments.train_or_load(name, profile=PROFILE)[1].curves["val_loss"]) == 1
         answers, generated = robustness.read(robustness.path(name, PROFILE.runs))
         assert answers["JPEG"].shape == (5, len(few.test))
         declared = robustness.GENERATORS.items()

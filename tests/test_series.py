@@ -40,6 +40,44 @@ def test_a_notebook_whose_kernel_dies_is_named_and_kept(tmp_path, monkeypatch):
     assert nbformat.read(kept, as_version=4).cells[0].outputs[0].data["text/plain"] == "42"
 
 
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("1 / 0", "stops.ipynb stopped with ZeroDivisionError: division by zero. It is kept"),
+        ("import os, signal; os.kill(os.getppid(), signal.SIGINT); input", "stops.ipynb was stopped. Run the same"),
+    ],
+)
+def test_a_notebook_that_stops_keeps_no_outputs_of_an_earlier_run(tmp_path, cell, message):
+    old = [nbformat.v4.new_output("stream", text="old")]
+    cells = [nbformat.v4.new_code_cell(source, outputs=old, execution_count=9) for source in ("6 * 7", cell, "8")]
+    cells[1].source += "\nimport time; time.sleep(60)" if "kill" in cell else ""
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "stops.ipynb")
+    with pytest.raises(CifakeError, match=message):
+        series.run(tmp_path / "executed", tmp_path)
+    first, _, last = nbformat.read(tmp_path / "executed" / "stops.ipynb", as_version=4).cells
+    assert first.outputs[0].data["text/plain"] == "42" and not last.outputs and last.execution_count is None
+
+
+def test_outputs_are_stored_when_all_notebooks_have_been_executed(tmp_path, monkeypatch):
+    for name, source in (("1.ipynb", "6 * 7"), ("solutions/1.ipynb", "1 / 0")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        nbformat.write(notebook, tmp_path / name)
+    monkeypatch.setattr(series, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(series, "use_strict_environment", lambda *_: None)
+    monkeypatch.setattr(series.navigation, "write", lambda _: None)
+    monkeypatch.setattr(series.exercises, "write", lambda _: None)
+    before = (tmp_path / "1.ipynb").read_bytes()
+    with pytest.raises(CifakeError, match="ZeroDivisionError"):
+        series.store()
+    assert (tmp_path / "1.ipynb").read_bytes() == before
+    notebook.cells = [nbformat.v4.new_code_cell("1")]
+    nbformat.write(notebook, tmp_path / "solutions/1.ipynb")
+    series.store()
+    assert nbformat.read(tmp_path / "1.ipynb", as_version=4).cells[0].outputs[0].data["text/plain"] == "42"
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
 def png(pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

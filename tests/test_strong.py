@@ -1,3 +1,6 @@
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +46,23 @@ def test_a_moving_average_of_the_weights_is_judged_in_their_place():
     assert torch.allclose(learner.average.module.head.weight, weights[0] / 4 + weights[1] / 4 + weights[2] / 2)
     assert torch.equal(learner.eval()(images), learner.average(images))
     assert not torch.allclose(learner(images), learner.network(images))
+
+
+def test_a_trial_is_made_again_if_its_settings_have_changed(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def measure(trial, seed, *_):
+        made.append(trial.epochs)
+        result = {"trial": strong.settings(trial), "val": {}, "curves": {"seconds": 1.0}}
+        return result, {"alone": np.zeros(2, np.float16)}
+
+    monkeypatch.setattr(strong, "measure", measure)
+    monkeypatch.setattr(strong, "FOLDER", tmp_path / "trials")
+    assert strong.main(["base"]) == strong.main(["base"]) == 0
+    assert "base is there already" in capsys.readouterr().out
+    monkeypatch.setitem(strong.TRIALS, "base", dataclasses.replace(strong.BASE, epochs=4))
+    assert strong.main(["base"]) == 0
+    assert made == [3, 4]
 
 
 def test_a_training_with_a_moving_average_goes_on_after_a_stop(tmp_path, monkeypatch):

@@ -226,10 +226,35 @@ def test_the_first_epochs_are_coarse(share, coarse):
 
 
 def test_the_last_epoch_is_never_coarse():
-    with pytest.raises(CifakeError, match=r"share of coarse epochs is 1.0\. Expected at least 0 and less than 1"):
+    with pytest.raises(CifakeError, match=r"coarse_share is 1.0\. Expected a value at least 0 and less than 1"):
         training.Options(coarse_share=1.0, patience=None)
     with pytest.raises(CifakeError, match=r"Early stopping \(patience 5\) can't be combined with coarse epochs"):
         training.Options(coarse_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "found", "expected"),
+    [
+        ("learning_rate", -1, "above 0"),
+        ("weight_decay", -0.1, "at least 0"),
+        ("max_norm", 0, "None, or above 0"),
+        ("patience", 0, "None, or at least 1"),
+        ("smoothing", 1.5, "at least 0 and less than 1"),
+        ("mixup", -1, "at least 0"),
+    ],
+)
+def test_options_out_of_their_range_are_named(option, found, expected):
+    with pytest.raises(CifakeError, match=f"{option} is {found}. Expected a value {expected}"):
+        training.Options(**{option: found})
+
+
+@pytest.mark.parametrize("loss", [lambda logits, labels: logits.sum(), functools.partial(F.cross_entropy)])
+def test_a_checkpoint_wants_a_loss_that_it_can_tell_from_others(tmp_path, loss):
+    data = (few_images(16, 0), few_images(16, 1))
+    settings = {"epochs": 1, "accelerator": SAMPLE.accelerator(), "options": training.Options(), "loss": loss}
+    with pytest.raises(CifakeError, match="can't be told from others"):
+        training.fit(Small(), *data, **settings, checkpoint=tmp_path / "c.safetensors")
+    assert len(training.fit(Small(), *data, **settings).val_loss) == 1
 
 
 @pytest.mark.parametrize("option", ["smoothing", "mixup"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifake_utils import data, evaluation, rotation
+from cifake_utils import CifakeError, data, evaluation, rotation
 from cifake_utils.lessons import widgets
 
 
@@ -51,6 +51,11 @@ def test_turns_are_drawn_where_the_light_comes_from_above():
     four = data.ImageSet(many, torch.zeros(40, dtype=torch.long), torch.zeros(40), [str(k) for k in range(40)])
     names = {name for seed in range(40) for name in widgets.draw_turns(four, 1, seed).images.names}
     assert names == {"0", "1", "2", "3"}
+
+
+def test_too_few_images_for_a_quiz_of_turns(images):
+    with pytest.raises(CifakeError, match="needs 5 images, and there are 4"):
+        widgets.draw_turns(images.subset(np.arange(4)), 5, seed=0)
 
 
 def test_turn_quiz_counts_and_ends(images):

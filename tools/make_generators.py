@@ -186,11 +186,12 @@ def main() -> None:
     cifake = data.load("full")
     if options.quality:
         quality.measure(options.out, cifake)
+        zoo.write_sums(options.out)
     else:
         torch.set_float32_matmul_precision("high")
         for name in options.only:
             make(name, cifake, torch.device(options.device), options.seconds, options.steps, options.seed, options.out)
-    zoo.write_sums(options.out)
+            zoo.write_sums(options.out)  # so that a training that is stopped leaves the files before it in order
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from string import Template
 import nbformat
 
 from cifake_utils import CifakeError
+from cifake_utils.support.files import replacing
 
 PROJECT = Path(__file__).resolve().parent.parent
 BRANCH = "main"
@@ -199,5 +200,6 @@ def contents() -> dict[Path, str]:
 if __name__ == "__main__":
     for path, text in contents().items():
         if path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8", newline="\n")
+            with replacing(path) as partial:
+                partial.write_text(text, encoding="utf-8", newline="\n")
             print(f"written: {path.relative_to(PROJECT)}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.fft import dctn
-from scipy.special import expit
+from scipy.stats import rankdata
 
 from cifake_utils import data, evaluation, familiarity, models, records, weights
 from cifake_utils.data import FAKE, REAL
@@ -143,7 +143,8 @@ def auroc(photographs: np.ndarray, group: np.ndarray) -> tuple[float, float, flo
 
     Ties count half. The numbers, (N,) and (M,), may be any; `evaluation.against` does the same for probabilities.
     """
-    found = evaluation.against(expit(photographs.astype(np.float64)), expit(group.astype(np.float64)))
+    ranks = rankdata(np.concatenate([photographs, group]).astype(np.float64))
+    found = evaluation.against(*np.split(ranks / (len(ranks) + 1), [len(photographs)]))
     return found["auroc"], found["auroc_low"], found["auroc_high"]
 
 

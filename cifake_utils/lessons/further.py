@@ -3,7 +3,6 @@
 `benchmarks.strong` makes the trials. Each is judged on all validation images of CIFAKE.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from cifake_utils import catalogue, evaluation, models, needs, records
 from cifake_utils.lessons import comparison, widgets
 from cifake_utils.lessons.tables import Table
 from cifake_utils.models import RESNET50, Layout
+from cifake_utils.support import verified
 
 with needs("lessons"):
     import ipywidgets
@@ -102,10 +102,8 @@ def labels() -> np.ndarray:
 
 def read(path: Path) -> Trial:
     """Return the trial whose JSON file is ``path``. Beside it lies an NPZ file of P(FAKE)."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document, arrays = verified.load_json(path), verified.load_arrays(path.with_suffix(".npz"))
     recipe = document["trial"]
-    with np.load(path.with_suffix(".npz")) as arrays:
-        probabilities = {name: arrays[name] for name in VIEWS}
     return Trial(
         name=document["name"],
         epochs=recipe["epochs"],
@@ -117,7 +115,7 @@ def read(path: Path) -> Trial:
         cpu_seconds=document["cpu_seconds"],
         hardware=document["hardware"],
         precision=document["precision"],
-        probabilities=probabilities,
+        probabilities={name: arrays[name] for name in VIEWS},
     )
 
 

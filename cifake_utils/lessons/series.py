@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -68,13 +69,16 @@ def run(folder: Path, notebooks: Path | None = None) -> dict[str, float]:
 
     ``notebooks`` is a folder of other notebooks to execute instead.
 
-    A notebook that fails or loses its kernel is written with the outputs that it has so far. Then a `CifakeError` says
-    where it is.
+    A notebook that fails, loses its kernel or is stopped is written with the outputs that it has so far. Then a
+    `CifakeError` says where it is.
     """
     seconds, notebooks = {}, notebooks or NOTEBOOKS
     for path in sorted(notebooks.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":  # what an earlier run has left there
+                cell.outputs, cell.execution_count = [], None
         client = NotebookClient(
             notebook,
             timeout=None,
@@ -88,8 +92,13 @@ def run(folder: Path, notebooks: Path | None = None) -> dict[str, float]:
             seconds[path.stem] = time.perf_counter() - start
         except CellExecutionError as error:
             raise CifakeError(
-                f"{path.name} stopped with {error.ename}: {error.evalue} "
+                f"{path.name} stopped with {error.ename}: {error.evalue.rstrip('.')}. "
                 f"It is kept as far as it came in {folder / path.name}."
+            ) from None
+        except (KeyboardInterrupt, AssertionError):  # nbclient ends the kernel, and then misses it
+            raise CifakeError(
+                f"{path.name} was stopped. Run the same command again: finished trainings are loaded. The notebook is "
+                f"kept as far as it came in {folder / path.name}."
             ) from None
         except RuntimeError as error:  # DeadKernelError, or a kernel that never answered
             cells = sum(bool(cell.source.strip()) for cell in notebook.cells if cell.cell_type == "code")
@@ -157,15 +166,21 @@ def smaller(png: bytes) -> bytes:
 def store() -> None:
     """Regenerate what is stored of the lessons: links, exercises, every output, and the picture of docs/results.md.
 
-    This happens in the strict environment, with fresh caches.
+    This happens in the strict environment, with fresh caches. Outputs are stored when all notebooks have been executed.
     """
     with tempfile.TemporaryDirectory() as runs:
         use_strict_environment(os.environ, Path(runs))
         navigation.write(NOTEBOOKS)
         exercises.write(NOTEBOOKS)
-        for folder in (NOTEBOOKS, NOTEBOOKS / "solutions"):
-            run(folder, folder)
+        folders = {NOTEBOOKS: Path(runs) / "lessons", NOTEBOOKS / "solutions": Path(runs) / "solutions"}
+        for folder, executed in folders.items():
+            run(executed, folder)
+        for folder, executed in folders.items():
+            for path in executed.iterdir():
+                with replacing(folder / path.name) as partial:
+                    shutil.copyfile(path, partial)
         picture = plots.overview(
             data.load(), records.reference("resnet50_transfer"), catalogue.EXPERIMENTS["resnet50_transfer"].paper
         )
-        picture.savefig(NOTEBOOKS / "overview.png", dpi=110, metadata={"Software": None})
+        with replacing(NOTEBOOKS / "overview.png") as partial:
+            picture.savefig(partial, dpi=110, metadata={"Software": None})

@@ -152,10 +152,13 @@ def draw_turns(images: ImageSet, count: int, seed: int) -> QuizState:
     """Return a new quiz with ``count`` images drawn at random, each turned by a random one of `rotation.ANGLES`.
 
     They are drawn from those images whose turn can be told best by the light: the upper half is brighter than the lower
-    one, and by most, compared with the left and the right half. Of many images, the best twentieth takes part.
+    one, and by most, compared with the left and the right half. Of many images, the best twentieth takes part. Raises a
+    `CifakeError` if there are too few images.
     """
     rng = np.random.default_rng(seed)
     able = light_from_above(images.images).argsort(descending=True, stable=True)[: max(4 * count, len(images) // 20)]
+    if len(able) < count:
+        raise CifakeError(f"The quiz needs {count} images, and there are {len(able)}. Choose a smaller count.")
     chosen = images.subset(rng.choice(able.numpy(), count, replace=False))
     turns = torch.from_numpy(rng.integers(len(SIDES), size=count))
     return QuizState(replace(chosen, images=rotation.rotate(chosen.images, turns), labels=turns), SIDES)

@@ -243,7 +243,7 @@ def _sums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that `SUMS` of a folder lists, by name; empty where there is no such list."""
     try:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
-        return {name: found for found, name in (line.split() for line in lines)}
+        return {name.removeprefix("*"): found for found, name in (line.split() for line in lines)}
     except FileNotFoundError:
         return {}
     except ValueError:

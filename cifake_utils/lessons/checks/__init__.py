@@ -66,6 +66,8 @@ def value(found: Any, expected: Any, mistakes: Sequence[Mistake] = (), tolerance
     if found is None:
         return missing()
     if isinstance(expected, str | bool):
+        if isinstance(found, np.bool_):
+            found = bool(found)
         if not isinstance(found, type(expected)):
             kind = "True or False" if isinstance(expected, bool) else "a text in quotes"
             return wrong(f"The answer is {_described(found)}. Expected {kind}.")
@@ -83,7 +85,7 @@ def value(found: Any, expected: Any, mistakes: Sequence[Mistake] = (), tolerance
     for other, hint in mistakes:
         if same(found, other, tolerance):
             return wrong(hint)
-    return wrong(_difference(found, expected))
+    return wrong(_difference(found, expected, tolerance))
 
 
 def function(
@@ -133,7 +135,7 @@ def _copied(argument: Any) -> Any:
 def _numbers(found: Any) -> np.ndarray | None:
     """Return an answer as an array of numbers, or None if it holds other things than numbers."""
     if isinstance(found, torch.Tensor):
-        found = found.detach().cpu().numpy()
+        found = found.detach().cpu().double().numpy()
     if isinstance(found, str):  # NumPy would read a number in quotes
         return None
     try:
@@ -169,14 +171,14 @@ def _same_text(found: Any, expected: Any, tolerance: float) -> bool:
     return found is expected
 
 
-def _difference(found: Any, expected: Any) -> str:
+def _difference(found: Any, expected: Any, tolerance: float) -> str:
     """Return a sentence on a wrong answer that does not tell the right one."""
     first, second = _numbers(found), _numbers(expected)
     if first is None or second is None:
         return "That is another answer than ours."
     if first.ndim == 0:
         return f"Your number is too {'large' if first > second else 'small'}."
-    share = np.mean(~_close(first, second, 1e-3))
+    share = np.mean(~_close(first, second, tolerance))
     return f"The shape is right, and {share:.0%} of the numbers are wrong."
 
 

@@ -223,8 +223,9 @@ def pairs(pair: Any, gain: float | None, beats_the_best: bool | None) -> Verdict
     verdict = checks.value(gain, gains[right], mistakes, tolerance=5e-5)
     if not verdict.right:
         return verdict
-    if not isinstance(beats_the_best, bool | np.bool_):
-        return checks.wrong("The pair and its gain are right. Expected True or False for `beats_the_best`.")
-    if bool(beats_the_best) != (both[right] > best):
-        return checks.wrong("The pair and its gain are right. Compare its accuracy with that of the best single model.")
+    beats = bool(both[right] > best)
+    hint = "The pair and its gain are right. Compare its accuracy with that of the best single model."
+    verdict = checks.value(beats_the_best, beats, [(not beats, hint)])
+    if not verdict.right:
+        return verdict
     return checks.right("The pair that gains most need not be the pair that you should use.")

@@ -214,10 +214,10 @@ def twice(found: Collection[int] | None, stronger: bool | None) -> Verdict:
         if missed and not extra:
             return checks.wrong("One or more are missing. Is the interval taken on the 240 test pieces?")
         return checks.wrong("Another set. Are the test pieces from other photographs than the training pieces?")
-    if not isinstance(stronger, bool | np.bool_):
-        return checks.wrong("The set is right. Expected True or False.")
-    if not stronger:
-        return checks.wrong("The set is right. Sort the accuracies by the quality of the first compression.")
+    hint = "The set is right. Sort the accuracies by the quality of the first compression."
+    verdict = checks.value(stronger, True, [(False, hint)])
+    if not verdict.right:
+        return verdict
     return checks.right(
         "What a stronger encoder rounded away before does not come back. The others are not seen with 240 pieces."
     )
@@ -281,8 +281,8 @@ def explained(with_them: float | None, without: float | None, needed: bool | Non
     verdict = checks.value(without, found["rank 13"], mistakes, tolerance=6e-3)
     if not verdict.right:
         return verdict
-    if not isinstance(needed, bool | np.bool_):
-        return checks.wrong("Both numbers are right. Expected True or False.")
-    if needed:
-        return checks.wrong("Both numbers are right. Did the rank correlation go away without these frequencies?")
+    hint = "Both numbers are right. Did the rank correlation go away without these frequencies?"
+    verdict = checks.value(needed, False, [(True, hint)])
+    if not verdict.right:
+        return verdict
     return checks.right("The rank correlation stays without these frequencies, so they are not needed for it.")
