@@ -124,7 +124,7 @@ def waves(traces: Mapping[str, np.ndarray]) -> Figure:
         means = [values[:, fineness == level].mean() for level in range(15)]
         axes.plot(range(15), means, color=colour, marker=marker, markersize=7, label=name)
     axes.set_xlabel("fineness a + b of the wave (half periods in a block)", fontsize=12)
-    axes.set_ylabel("mean of ln(size + 0.1), size in grey levels", fontsize=12)
+    axes.set_ylabel("ln(size + 0.1), grey levels", fontsize=12)
     axes.tick_params(labelsize=11)
     axes.legend(fontsize=11)
     return figure
