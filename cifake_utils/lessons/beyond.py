@@ -144,7 +144,8 @@ def auroc(photographs: np.ndarray, group: np.ndarray) -> tuple[float, float, flo
     Ties count half. The numbers, (N,) and (M,), may be any; `evaluation.against` does the same for probabilities.
     """
     ranks = rankdata(np.concatenate([photographs, group]).astype(np.float64))
-    found = evaluation.against(*np.split(ranks / (len(ranks) + 1), [len(photographs)]))
+    real, fake = np.split(ranks / (len(ranks) + 1), [len(photographs)])
+    found = evaluation.against(real, fake)
     return found["auroc"], found["auroc_low"], found["auroc_high"]
 
 
