@@ -137,7 +137,7 @@ class Experiment(Architecture):
 
     def _require_default(self, preset: Preset, ignored: list[str]) -> None:
         for name in ignored:
-            if (found := getattr(preset, name)) != Preset.__dataclass_fields__[name].default:
+            if (found := getattr(preset, name)) != getattr(Preset, name):
                 raise CifakeError(
                     f"The preset {preset.name} has {name}={found}, which would be ignored in this training. Expected "
                     "a preset without it."

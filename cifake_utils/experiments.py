@@ -385,10 +385,10 @@ def _no_run(name: str, profile: profiles.Profile, found: list[tuple[records.Reco
     """Return a message that says why there is no finished run, and how to get one."""
     command = f"`python -m cifake_utils --profile {profile.name} train {name}`"
     where = f"There is no finished run of {name} in the profile {profile.name} (looked in {profile.runs})."
-    stopped = sorted((profile.runs / "unfinished").glob(f"{name}-seed*.safetensors"))
-    seeds = [match[1] for path in stopped if (match := re.match(r"-seed(\d+)", path.name[len(name) :]))]
-    if seeds:
-        option = f" --seed {seeds[0]}" if seeds[0] != "0" else ""
+    stopped = sorted((profile.runs / "unfinished").glob(f"{name}-seed[0-9]*.safetensors"))
+    if stopped:
+        seed = re.findall(r"\d+", stopped[0].name.removeprefix(f"{name}-seed"))[0]
+        option = f" --seed {seed}" if seed != "0" else ""
         return (
             f"{where} A training was stopped before its end; it goes on with {command[:-1]}{option}`, unless its "
             "settings have changed."

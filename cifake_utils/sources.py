@@ -20,7 +20,7 @@ from cifake_utils.support import filenames, progress
 REAL, FAKE = 0, 1
 LABELS = ("REAL", "FAKE")
 SIZE = 32  # pixels a side
-SHARD_FOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
+SHARD_FOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}  # by part
 PARTS = ("train", "test")  # every source has these; it may have ``val`` too
 UNKNOWN_CLASS = -1
 MOST_CLASSES = 10_000  # a class number in a file name has four digits at most
@@ -70,7 +70,7 @@ def is_tree(folder: Path) -> bool:
 
 
 def _tree_parts(folder: Path) -> list[str]:
-    return [part for part in ("train", "val", "test") if part != "val" or (folder / part).is_dir()]
+    return [part for part in SHARD_FOLDERS if part in PARTS or (folder / part).is_dir()]
 
 
 def _tree_entries(folder: Path) -> list[Entry]:

@@ -8,6 +8,7 @@ from torch import nn
 from benchmarks import strong
 from cifake_utils import profiles, training
 from cifake_utils.batches import ImageBatches
+from tests import small
 
 
 class Small(nn.Module):
@@ -27,8 +28,8 @@ def followed() -> strong.Followed:
 
 
 def fit(checkpoint=None) -> dict[str, torch.Tensor]:
-    images = torch.randint(0, 256, (16, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    batches = ImageBatches(images, torch.arange(16) % 2, 8)
+    images = small.cifake(16).train
+    batches = ImageBatches(images.images, images.labels, 8)
     options = training.Options(learning_rate=0.01, patience=None)
     accelerator, learner = profiles.PROFILES["sample"].accelerator(), followed()
     training.fit(learner, batches, batches, epochs=3, accelerator=accelerator, options=options, checkpoint=checkpoint)
