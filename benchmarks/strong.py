@@ -65,6 +65,7 @@ class Trial:
 
 BASE = Trial()
 LONG = replace(BASE, epochs=9)
+WIDE = replace(LONG, layout=Layout(enlarge=4), shift=2)
 
 
 def _with(trial: Trial, **options) -> Trial:
@@ -91,7 +92,10 @@ TRIALS = {
     "nine epochs": LONG,
     "nine epochs, shifts": replace(LONG, shift=2),
     "nine epochs, shifts and mixup": _with(replace(LONG, shift=2), mixup=0.2),
-    "nine epochs, shifts and label smoothing": _with(replace(LONG, shift=2), smoothing=0.05),
+    "nine epochs, shifts and cutmix": _with(replace(LONG, shift=2), cutmix=1.0),
+    # The recipe of `resnet50_strong`, and with coarse epochs first.
+    "nine epochs, shifts, enlarged four times": WIDE,
+    "nine epochs, shifts, enlarged four times, progressive": _with(WIDE, coarse_share=0.6),
 }
 
 

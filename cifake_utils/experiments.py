@@ -98,11 +98,12 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
     if not experiment.frozen and profile.batch_size:
         settings["batch_size"] = profile.batch_size
     if experiment.frozen:
-        settings["epochs"] = max(1, round(profile.epochs * (preset.epochs_share or 1)))
+        epochs = profile.epochs
     elif experiment.start == "rotation":
-        settings["epochs"] = profile.epochs_full
+        epochs = profile.epochs_full
     else:
-        settings["epochs"] = profile.epochs_full + profile.epochs_pretext
+        epochs = profile.epochs_full + profile.epochs_pretext
+    settings["epochs"] = max(1, round(epochs * (preset.epochs_share or 1)))
     if experiment.start == "rotation":
         settings["pretext"] = {"preset": experiment.pretext.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:

@@ -65,13 +65,17 @@ class Options:
         Images of a batch are mixed in pairs, and so is their loss, with a share from a Beta distribution whose two
         parameters are both this number (Zhang et al., *mixup: Beyond Empirical Risk Minimization*, ICLR 2018). With 0
         they are not.
+    cutmix : float
+        Likewise, but a square of one image is replaced by the same square of the other, and the share is that of the
+        pixels (Yun et al., *CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features*,
+        ICCV 2019).
 
     Raises
     ------
     CifakeError
-        The schedule is unknown; a number is out of its range: `learning_rate` above 0, `weight_decay` and `mixup` from
-        0, `max_norm` above 0, `patience` from 1, `coarse_share` and `smoothing` from 0 to below 1; `coarse_share` is
-        combined with early stopping.
+        The schedule is unknown; a number is out of its range: `learning_rate` above 0, `weight_decay`, `mixup` and
+        `cutmix` from 0, `max_norm` above 0, `patience` from 1, `coarse_share` and `smoothing` from 0 to below 1;
+        `coarse_share` is combined with early stopping, or `mixup` with `cutmix`.
     """
 
     learning_rate: float = 1e-4
@@ -82,6 +86,7 @@ class Options:
     coarse_share: float = 0.0
     smoothing: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -99,15 +104,20 @@ class Options:
             "coarse_share": ("at least 0 and less than 1", 0 <= self.coarse_share < 1),
             "smoothing": ("at least 0 and less than 1", 0 <= self.smoothing < 1),
             "mixup": ("at least 0", self.mixup >= 0),
+            "cutmix": ("at least 0", self.cutmix >= 0),
         }
         for name, (range_, fits) in expected.items():
             if not fits:
                 raise CifakeError(f"The option {name} is {getattr(self, name)}. Expected a value {range_}.")
+        if self.mixup and self.cutmix:
+            raise CifakeError(
+                f"Images can be mixed in one way only. Found mixup={self.mixup} and cutmix={self.cutmix}; set one to 0."
+            )
 
     def recipe(self) -> dict:
         """Return everything here that the result of a training depends on, as JSON types."""
         made_from = asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
-        for later in ("coarse_share", "smoothing", "mixup"):  # the first recipes were written without these options
+        for later in ("coarse_share", "smoothing", "mixup", "cutmix"):  # the first recipes were written without these options
             if not made_from[later]:
                 del made_from[later]
         return made_from
@@ -263,9 +273,9 @@ def _train_epoch(run: "_Run", epoch: int, bar: tqdm) -> _Steps:
     history.learning_rate.append(float(run.scheduler.get_last_lr()[0]))
     run.model.train()
     steps = _Steps(len(train))
-    shares = _shares(run, epoch)
-    for size, share, (inputs, labels) in zip(train.sizes(), shares, train.shuffled(run.seed, epoch), strict=True):
-        total, terms = _loss(run, inputs, labels, share)
+    mixes = _mixes(run, epoch)
+    for size, mix, (inputs, labels) in zip(train.sizes(), mixes, train.shuffled(run.seed, epoch), strict=True):
+        total, terms = _loss(run, inputs, labels, mix)
         run.optimizer.zero_grad()
         # The step takes the plain mean over the processes, so each loss is weighted by its share of the images.
         scaler.scale(total * (len(labels) * train.processes / size)).backward()
@@ -319,9 +329,10 @@ def _prepare(
     """Return the state of a training: a new one, or that of the checkpoint if the same call wrote it."""
     if isinstance(loss, CombinedLoss):
         require_two_classes(train.labels)
-        if options.smoothing or options.mixup:
+        if options.smoothing or options.mixup or options.cutmix:
             raise CifakeError(
-                "Label smoothing and mixup are for plain cross-entropy. Expected 0 for both with a CombinedLoss."
+                "Label smoothing, mixup and cutmix are for plain cross-entropy. Expected 0 for all three with a "
+                "CombinedLoss."
             )
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -374,24 +385,67 @@ def _require_shares(train: ImageBatches, loss: Loss) -> None:
         )
 
 
-def _shares(run: "_Run", epoch: int) -> list[float]:
-    """Return for each batch of an epoch the share with which its images are mixed with others."""
-    count, parameter = len(run.train), run.options.mixup
+def _mixes(run: "_Run", epoch: int) -> list[tuple[float, float, float]]:
+    """Return for each batch of an epoch how its images are mixed with others.
+
+    The first number is the share that an image keeps. The others are the row and the column of the middle of cutmix's
+    square, both from 0 to 1.
+    """
+    count, parameter = len(run.train), run.options.mixup or run.options.cutmix
     if not parameter:
-        return [1.0] * count
-    return np.random.default_rng(epoch_seed(run.seed, epoch)).beta(parameter, parameter, count).tolist()
+        return [(1.0, 0.0, 0.0)] * count
+    generator = np.random.default_rng(epoch_seed(run.seed, epoch))
+    shares = generator.beta(parameter, parameter, count)
+    return list(zip(shares.tolist(), *generator.random((2, count)).tolist(), strict=True))
 
 
-def _loss(run: "_Run", inputs: torch.Tensor, labels: torch.Tensor, share: float) -> tuple[torch.Tensor, dict]:
-    """Return the loss of a batch, and its named terms. With a ``share`` below 1, every image is mixed with another."""
-    loss, smoothing = run.loss, run.options.smoothing
+def cutmix(
+    images: torch.Tensor, others: torch.Tensor, share: float, row: float, column: float
+) -> tuple[torch.Tensor, float]:
+    """Replace a square of each image by the same square of another one (see `Options.cutmix`).
+
+    Parameters
+    ----------
+    images, others : torch.Tensor
+        (N, C, H, W).
+    share : float
+        About how much of an image is kept, from 0 to 1.
+    row, column : float
+        Where the middle of the square lies, from 0 (first row, first column) to 1. What lies outside is left out.
+
+    Returns
+    -------
+    mixed : torch.Tensor
+        (N, C, H, W).
+    share : float
+        The share of the pixels that are kept.
+    """
+    height, width = images.shape[2:]
+    half = math.sqrt(1 - share) / 2
+    top, bottom = (round(height * min(1, max(0, end))) for end in (row - half, row + half))
+    left, right = (round(width * min(1, max(0, end))) for end in (column - half, column + half))
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _loss(
+    run: "_Run", inputs: torch.Tensor, labels: torch.Tensor, mix: tuple[float, float, float]
+) -> tuple[torch.Tensor, dict]:
+    """Return the loss of a batch, and its named terms. `_mixes` says how every image is mixed with another."""
+    loss, smoothing, share = run.loss, run.options.smoothing, mix[0]
     if isinstance(loss, nn.Module):
         logits, features = run.model(inputs, with_features=True)
         return loss(logits, labels, features)
     named = {"label_smoothing": smoothing} if smoothing else {}
     if share == 1:
         return loss(run.model(inputs), labels, **named), {}
-    logits = run.model(share * inputs + (1 - share) * inputs.flip(0))
+    others = inputs.flip(0)
+    if run.options.cutmix:
+        mixed, share = cutmix(inputs, others, *mix)
+    else:
+        mixed = share * inputs + (1 - share) * others
+    logits = run.model(mixed)
     return share * loss(logits, labels, **named) + (1 - share) * loss(logits, labels.flip(0), **named), {}
 
 

@@ -572,13 +572,12 @@ def write_head(settings: Settings, recipe: dict, seconds: float) -> None:
 
 
 @torch.inference_mode()
-def ask_detector(model: models.Detector, images: torch.Tensor, low_precision: bool) -> np.ndarray:
+def ask_detector(model: models.Detector, images: torch.Tensor) -> np.ndarray:
     """Return P(FAKE) of images, the mean over each image and its mirror image: float32 (N,)."""
     answers = []
-    with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-        for part in images.split(50):
-            sides = [model(normalise(side)).float().softmax(1)[:, 1] for side in (part, part.flip(3))]
-            answers.append((sides[0] + sides[1]) / 2)
+    for part in images.split(50):
+        sides = [model(normalise(side)).softmax(1)[:, 1] for side in (part, part.flip(3))]
+        answers.append((sides[0] + sides[1]) / 2)
     return torch.cat(answers).numpy()
 
 
@@ -590,7 +589,7 @@ def ask_alone(name: str, file: Path | None) -> None:
     name : str
         An experiment. That of `embedded` is the detector that comes with the package.
     file : Path or None
-        Its state dict as safetensors, for any other. Fewer images are asked about then, with bfloat16 autocast.
+        Its state dict as safetensors, for any other. Fewer images are asked about then.
     """
     if name == embedded.EXPERIMENT:
         model, count = embedded.load().model, 1_000
@@ -614,7 +613,7 @@ def ask_alone(name: str, file: Path | None) -> None:
     asked[AGAIN] = zoo.unpack(*zoo.pack(photographs[:count]).values())
     start, answers = time.monotonic(), {}
     for key, images in progress.bar(asked.items(), name, len(asked)):
-        answers[key] = ask_detector(model, images, file is not None)
+        answers[key] = ask_detector(model, images)
     keep_alone(name, answers, round(time.monotonic() - start, 1))
 
 

@@ -80,6 +80,11 @@ class Trial:
             return ""
         return idea.replace(" and ", ", ").rpartition(", ")[0] or PLAIN.get(self.epochs, "")
 
+    @property
+    def coarse(self) -> int:
+        """Number of the first epochs that are on maps of half the width."""
+        return int(self.recipe["options"].get("coarse_share", 0) * self.epochs)
+
     def correct(self, average: str = "mirror images") -> np.ndarray:
         """Return which validation images it labels correctly: bool (N,)."""
         return comparison.correct(self.probabilities[average], labels())
@@ -261,7 +266,8 @@ class Priced:
     source: str
 
 
-OURS = ("resnet50_transfer", "resnet50_scratch", "resnet50_finetuned", "resnet50_embedded", "resnet50_strong")
+STRONG = ("resnet50_strong", "resnet50_strong_progressive", "resnet50_strong_long")
+OURS = ("resnet50_transfer", "resnet50_scratch", "resnet50_finetuned", "resnet50_embedded", STRONG[0])
 
 
 def priced() -> list[Priced]:
@@ -327,14 +333,14 @@ def bars(made: Mapping[str, Trial]) -> Figure:
         axes.barh(row, wrong, color="#56B4E9", edgecolor="black", height=0.62, **style)
         axes.errorbar(wrong, row, xerr=ends, color="black", capsize=4)
         axes.annotate(f"{wrong:.2f}", (100 * (1 - low), row), (5, 0), textcoords="offset points", va="center")
-        cost = training_cost(trial.layout, trial.epochs) * _share_of_backbone(trial)
+        cost = training_cost(trial.layout, trial.epochs, trial.coarse) * _share_of_backbone(trial)
         costs.plot([0.5, cost], [row, row], color="0.7", linewidth=3, solid_capstyle="butt", zorder=1)
         costs.plot(cost, row, "o", color="black")
     axes.set_yticks(range(len(made)), [f"{name} " for name in made])
     axes.set(ylim=(len(made) - 0.4, -0.6), xlim=(0, 1.12 * axes.get_xlim()[1]))
     axes.set_xlabel("wrong validation images (%)", fontsize=12)
-    costs.set(xscale="log", xlim=(2, 100))
-    costs.set_xticks([3, 10, 30], ["3", "10", "30"])
+    costs.set(xscale="log", xlim=(2, 300))
+    costs.set_xticks([3, 10, 30, 100], ["3", "10", "30", "100"])
     costs.minorticks_off()
     costs.set_xlabel("cost (epochs at 32 px)", fontsize=12)
     costs.grid(axis="x", color="0.9")
@@ -411,10 +417,9 @@ def measured(layout: Layout, epochs: int, coarse: int, average: str) -> dict[str
     """
     found = {}
     for name, trial in trials().items():
-        same = (trial.layout, trial.epochs, int(trial.recipe["options"].get("coarse_share", 0) * trial.epochs))
-        if same == (layout, epochs, coarse) and trial.last == "layer4":
+        if (trial.layout, trial.epochs, trial.coarse, trial.last) == (layout, epochs, coarse, "layer4"):
             found[name] = float(trial.correct(average).mean())
-    for name in ("resnet50_finetuned", "resnet50_embedded", "resnet50_strong"):
+    for name in ("resnet50_finetuned", "resnet50_embedded", *STRONG):
         experiment = catalogue.get(name)
         for run in records.references(name):
             whole = run.hyperparameters["epochs"]
@@ -473,7 +478,7 @@ def cost_explorer() -> widgets.Interactive:
         inside=ipywidgets.Dropdown(
             options=list(INSIDE), value="enlarged twice", description="inside the network", **looks
         ),
-        epochs=ipywidgets.IntSlider(3, min=1, max=12, description="epochs", **looks),
-        coarse=ipywidgets.IntSlider(0, min=0, max=11, description="at half the width", **looks),
+        epochs=ipywidgets.IntSlider(3, min=1, max=18, description="epochs", **looks),
+        coarse=ipywidgets.IntSlider(0, min=0, max=17, description="at half the width", **looks),
         average=ipywidgets.Dropdown(options=list(VIEWS), value="mirror images", description="average over", **looks),
     )
