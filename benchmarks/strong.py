@@ -80,7 +80,6 @@ TRIALS = {
     "stem stride 1 without pooling": replace(BASE, layout=Layout(stem_stride=1, stem_pool=False)),
     "enlarged four times": replace(BASE, layout=Layout(enlarge=4)),
     "enlarged twice, progressive": _with(replace(BASE, layout=Layout(enlarge=2)), coarse_share=0.67),
-    "enlarged four times, progressive": _with(replace(BASE, layout=Layout(enlarge=4)), coarse_share=0.67),
     # The rest at 32 pixels.
     "shifts of 2 pixels": replace(BASE, shift=2),
     "label smoothing": _with(BASE, smoothing=0.05),

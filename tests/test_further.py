@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import strong as trials
 from cifake_utils import catalogue, evaluation, models, records
 from cifake_utils.lessons import comparison, further
 from cifake_utils.models import Layout
@@ -56,7 +57,7 @@ def test_a_damaged_trial_is_named(tmp_path, suffix):
 
 def test_the_trials_that_the_lesson_speaks_of_are_there():
     assert {*further.INSIDE} - {"32 pixels, as they are"} <= {*MADE}
-    assert {"nine epochs, shifts", "nine epochs, shifts and mixup"} <= {*MADE}
+    assert {*trials.TRIALS} == {*MADE}
     for name, layout in further.INSIDE.items():
         assert name not in MADE or MADE[name].layout == layout
 
@@ -70,6 +71,8 @@ def test_a_trial_has_the_one_without_its_idea_as_control(perfect):
     assert control("nine epochs, shifts", 9) == "nine epochs"
     assert control("enlarged twice, progressive") == "enlarged twice"
     assert control("nine epochs, shifts and label smoothing", 9) == "nine epochs, shifts"
+    wide = "nine epochs, shifts, enlarged four times"
+    assert control(f"{wide}, progressive", 9) == wide and control(wide, 9) == "nine epochs, shifts"
 
 
 def test_trials_are_tested_against_their_control(perfect):
@@ -169,7 +172,7 @@ def test_filters_on_small_maps():
 
 def test_the_widget_shows_prices_and_what_was_measured():
     figure, said = further.render_cost("enlarged four times", 9, 5, "mirror images")
-    assert "resnet50_strong-seed0 0.9867" in said and "2,669 million" in said
+    assert "resnet50_strong_progressive-seed0 0.9867" in said and "2,669 million" in said
     assert [text.get_text() for text in figure.axes[0].texts] == ["89.9", "34.3"]
     assert "stem stride 1 0.9785" in further.render_cost("stem stride 1", 3, 0, "alone")[1]
     assert "No accuracy has been measured here." in further.render_cost("stem stride 1", 4, 9, "alone")[1]

@@ -241,6 +241,7 @@ def test_the_last_epoch_is_never_coarse():
         ("patience", 0, "None, or at least 1"),
         ("smoothing", 1.5, "at least 0 and less than 1"),
         ("mixup", -1, "at least 0"),
+        ("cutmix", -1, "at least 0"),
     ],
 )
 def test_options_out_of_their_range_are_named(option, found, expected):
@@ -257,8 +258,13 @@ def test_a_checkpoint_wants_a_loss_that_it_can_tell_from_others(tmp_path, loss):
     assert len(training.fit(Small(), *data, **settings).val_loss) == 1
 
 
-@pytest.mark.parametrize("option", ["smoothing", "mixup"])
-def test_smoothing_and_mixup_are_refused_with_the_combined_loss(option):
+def test_images_are_mixed_in_one_way_only():
+    with pytest.raises(CifakeError, match=r"one way only\. Found mixup=0\.2 and cutmix=1\.0"):
+        training.Options(mixup=0.2, cutmix=1.0)
+
+
+@pytest.mark.parametrize("option", ["smoothing", "mixup", "cutmix"])
+def test_options_for_plain_cross_entropy_are_refused_with_the_combined_loss(option):
     data = (few_images(16, 0), few_images(16, 1))
     options = training.Options(**{option: 0.1})
     with pytest.raises(CifakeError, match="are for plain cross-entropy"):
@@ -267,7 +273,7 @@ def test_smoothing_and_mixup_are_refused_with_the_combined_loss(option):
         )
 
 
-def test_smoothing_and_mixup_change_the_training_loss_as_their_formulas_say():
+def test_smoothing_and_mixing_change_the_training_loss_as_their_formulas_say():
     class Fixed(Small):
         """Keeps what it was given, and gives logits that follow from it."""
 
@@ -281,17 +287,41 @@ def test_smoothing_and_mixup_change_the_training_loss_as_their_formulas_say():
     smooth = types.SimpleNamespace(model=module, options=training.Options(smoothing=0.1), **settings)
     log_p = module(inputs).log_softmax(1)
     expected = -(0.9 * log_p[range(len(labels)), labels] + 0.1 * log_p.mean(1)).mean()
-    assert torch.isclose(training._loss(smooth, inputs, labels, 1.0)[0], expected, rtol=1e-4)
+    assert torch.isclose(training._loss(smooth, inputs, labels, (1.0, 0.0, 0.0))[0], expected, rtol=1e-4)
     mixed = types.SimpleNamespace(model=module, options=training.Options(mixup=0.2), **settings)
-    found = training._loss(mixed, inputs, labels, 0.7)[0]
+    found = training._loss(mixed, inputs, labels, (0.7, 0.0, 0.0))[0]
     assert torch.equal(module.inputs, 0.7 * inputs + (1 - 0.7) * inputs.flip(0))
     log_p = module(0.7 * inputs + 0.3 * inputs.flip(0)).log_softmax(1)
     rows = range(len(labels))
     expected = -(0.7 * log_p[rows, labels] + 0.3 * log_p[rows, labels.flip(0)]).mean()
     assert torch.isclose(found, expected, rtol=1e-4)
-    shares = training._shares(mixed, 3)
-    assert len({*shares}) == len(batches) and all(0 <= share <= 1 for share in shares)
-    assert shares == training._shares(mixed, 3) != training._shares(mixed, 4)
+    cut = types.SimpleNamespace(model=module, options=training.Options(cutmix=1.0), **settings)
+    found = training._loss(cut, inputs, labels, (0.75, 0.5, 0.25))[0]
+    pasted = inputs.clone()  # a square of half the width, whose middle is 16 rows down and 8 columns to the right
+    pasted[:, :, 8:24, 0:16] = inputs.flip(0)[:, :, 8:24, 0:16]
+    assert torch.equal(module.inputs, pasted)
+    log_p = module(pasted).log_softmax(1)
+    expected = -(0.75 * log_p[rows, labels] + 0.25 * log_p[rows, labels.flip(0)]).mean()
+    assert torch.isclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
+def test_how_images_are_mixed_depends_on_seed_and_epoch_alone(options):
+    run = types.SimpleNamespace(train=few_images(160, 0), seed=0, options=training.Options(**options))
+    mixes = training._mixes(run, 3)
+    assert len({*mixes}) == len(run.train) > 1 and all(0 <= number <= 1 for mix in mixes for number in mix)
+    assert mixes == training._mixes(run, 3) != training._mixes(run, 4)
+    run.options = training.Options()
+    assert {*training._mixes(run, 3)} == {(1.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.5, 0.9), (1.0, 0.3)])
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_cutmix_says_which_share_of_the_pixels_it_has_kept(share, place):
+    white, black = torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
+    mixed, kept = training.cutmix(white, black, share, *place)
+    assert mixed.mean().item() == pytest.approx(kept) and kept >= share - 0.05
+    assert white.all()  # its input is unchanged
 
 
 @pytest.fixture

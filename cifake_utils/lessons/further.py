@@ -3,6 +3,7 @@
 `benchmarks.strong` makes the trials. Each is judged on all validation images of CIFAKE.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -336,13 +337,13 @@ def bars(made: Mapping[str, Trial]) -> Figure:
         cost = training_cost(trial.layout, trial.epochs, trial.coarse) * _share_of_backbone(trial)
         costs.plot([0.5, cost], [row, row], color="0.7", linewidth=3, solid_capstyle="butt", zorder=1)
         costs.plot(cost, row, "o", color="black")
-    axes.set_yticks(range(len(made)), [f"{name} " for name in made])
+    axes.set_yticks(range(len(made)), [f"{textwrap.fill(name, 34)} " for name in made])
     axes.set(ylim=(len(made) - 0.4, -0.6), xlim=(0, 1.12 * axes.get_xlim()[1]))
     axes.set_xlabel("wrong validation images (%)", fontsize=12)
     costs.set(xscale="log", xlim=(2, 300))
     costs.set_xticks([3, 10, 30, 100], ["3", "10", "30", "100"])
     costs.minorticks_off()
-    costs.set_xlabel("cost (epochs at 32 px)", fontsize=12)
+    costs.set_xlabel("cost\n(epochs at 32 px)", fontsize=12)
     costs.grid(axis="x", color="0.9")
     return figure
 
