@@ -117,7 +117,7 @@ class Options:
     def recipe(self) -> dict:
         """Return everything here that the result of a training depends on, as JSON types."""
         made_from = asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
-        for later in ("coarse_share", "smoothing", "mixup", "cutmix"):  # the first recipes were written without these options
+        for later in ("coarse_share", "smoothing", "mixup", "cutmix"):  # the first recipes don't have these options
             if not made_from[later]:
                 del made_from[later]
         return made_from

@@ -1,8 +1,8 @@
 """What no test on a CPU can see: `python -m tests.gpu` compares a GPU with the CPU on the embedded sample.
 
 It trains one model of each kind on the GPU for a few steps, lets the CPU ask the same models about the same images,
-stops a training and goes on, and trains in float16. It takes about a minute, prints what it found, and ends with 1
-where a difference is larger than it may be. Without a GPU it says so.
+stops a training and goes on, and trains in float16. It prints each difference as soon as it is known, and ends with 1
+where one is larger than it may be. Without a GPU it says so.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifake_utils import data, experiments, fractal, profiles, training
+from cifake_utils import catalogue, data, experiments, fractal, profiles, training
 from cifake_utils.batches import ImageBatches
 from cifake_utils.support.strict import use_strict_environment
 
@@ -86,43 +86,41 @@ def difference_of_dimensions(device: torch.device) -> float:
     return (layer.to(device)(maps.to(device)).cpu() - on_cpu).abs().max().item()
 
 
-def report(found: dict[str, tuple[float, float]]) -> int:
-    """Print each difference and the largest that is allowed; return how many are larger."""
-    for name, (value, allowed) in found.items():
-        print(f"{'ok ' if value <= allowed else 'BAD'}  {value:.2e} (at most {allowed:.0e})  {name}")
-    return sum(not value <= allowed for value, allowed in found.values())
+def report(name: str, value: float, allowed: float) -> bool:
+    """Print a difference and the largest that is allowed; return whether it is larger, or no number."""
+    print(f"{'ok ' if value <= allowed else 'BAD'}  {value:.2e} (at most {allowed:.0e})  {name}", flush=True)
+    return not value <= allowed
 
 
-def compare(folder: Path) -> int:
+def compare(folder: Path) -> bool:
+    """Print all differences; return whether one is larger than it may be."""
     chosen = profile()
     device = chosen.accelerator().device
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {chosen.accelerator().mixed_precision}")
     for name in NAMES:
         record = experiments.train_or_load(name, profile=chosen)[1]
-        print(
-            f"{name}: trained in {record.seconds['training']:.1f} s, accuracy {record.metrics['test']['accuracy']:.3f}"
-        )
+        seconds, accuracy = record.seconds["training"], record.metrics["test"]["accuracy"]
+        print(f"{name}: trained in {seconds:.1f} s, accuracy {accuracy:.3f}", flush=True)
+    bad = [report("dimensions of random maps, GPU and CPU", difference_of_dimensions(device), 1e-4)]
     here, cpu = answers(), of_another_process(folder, ACCELERATE_USE_CPU="true")
-    torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
-    other = answers()
+    torch.backends.cudnn.allow_tf32 = False
+    exact = answers()
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
     for name in NAMES:
-        gap = np.abs(other[name] - cpu[name]).max()
-        print(f"{name}: P(FAKE) differs by {gap:.1e} with allow_tf32={torch.backends.cudnn.allow_tf32}")
-    torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
+        # The features of a frozen network are in bfloat16 on the GPU. On an H200 they differed by up to 0.04.
+        frozen = catalogue.get(name).frozen
+        gap, exact_gap = (float(np.abs(found[name] - cpu[name]).max()) for found in (here, exact))
+        bad.append(report(f"P(FAKE) of {name}, GPU and CPU", gap, 1e-1 if frozen else 1e-2))
+        bad.append(report(f"P(FAKE) of {name}, GPU without TF32 and CPU", exact_gap, 1e-1 if frozen else 1e-4))
     through, stopped = curves_of_a_stopped_training(folder)
     print("validation loss:", [round(value, 5) for value in through], [round(value, 5) for value in stopped])
+    gap = max(abs(a - b) for a, b in zip(through, stopped, strict=True))
+    bad.append(report("validation loss, stopped and not", gap, 5e-2))
     environment = {"ACCELERATE_MIXED_PRECISION": "fp16", "CIFAKE_RUNS": str(folder / "float16")}
     in_float16 = of_another_process(folder, **environment)
-    found = {f"P(FAKE) of {name}, GPU and CPU": (float(np.abs(here[name] - cpu[name]).max()), 1e-2) for name in NAMES}
-    found |= {
-        "dimensions of random maps, GPU and CPU": (difference_of_dimensions(device), 1e-4),
-        "validation loss, stopped and not": (max(abs(a - b) for a, b in zip(through, stopped, strict=True)), 5e-2),
-        "share of P(FAKE) that is not finite in float16": (
-            float(np.mean([~np.isfinite(in_float16[name]) for name in NAMES])),
-            0.0,
-        ),
-    }
-    return report(found)
+    missing = float(np.mean([~np.isfinite(in_float16[name]) for name in NAMES]))
+    bad.append(report("share of P(FAKE) that is not finite in float16", missing, 0.0))
+    return any(bad)
 
 
 def main() -> int:
@@ -143,7 +141,7 @@ def main() -> int:
         use_strict_environment(os.environ, Path(folder))
         if weights:
             os.environ["CIFAKE_WEIGHTS"] = weights
-        return int(compare(Path(folder)) > 0)
+        return int(compare(Path(folder)))
 
 
 if __name__ == "__main__":
