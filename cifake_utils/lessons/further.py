@@ -178,7 +178,7 @@ def against_control(made: Mapping[str, Trial], average: str = "mirror images") -
 def table(made: Mapping[str, Trial] | None = None) -> Table:
     """Return one row for each trial: accuracy on validation images, test against its control, and what it costs.
 
-    A dash says that the control has not been made yet, or that the trial needs none.
+    A dash says that the trial needs no control, or that the control is missing.
     """
     made = trials() if made is None else made
     tests, rows = against_control(made), []
