@@ -25,12 +25,17 @@ class Preset:
         Number of images in a batch.
     options : training.Options
     epochs_share : float, optional
-        Share of the profile's epochs that a model is trained for, which may be above 1. None means all of them.
+        Share of the profile's epochs that a model is trained for, which may be above 1; None means all of them.
     mirror_average : bool
         Whether P(FAKE) is the mean over an image and its mirror image, in validation and in test.
     shift : int
         By how many pixels at most training images are moved, up or down and left or right. A head on a frozen backbone
         learns from unmoved images, whose features are kept.
+
+    Raises
+    ------
+    CifakeError
+        `epochs_share` is not above 0.
     """
 
     name: str
@@ -39,6 +44,12 @@ class Preset:
     epochs_share: float | None = None
     mirror_average: bool = False
     shift: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs_share is not None and not self.epochs_share > 0:
+            raise CifakeError(
+                f"The preset {self.name} has epochs_share={self.epochs_share}. Expected a number above 0."
+            )
 
 
 # The paper states Adam at 1e-4, a learning-rate schedule and early stopping. The batch size of 64, the cosine and the
@@ -117,7 +128,8 @@ class Experiment(Architecture):
     ------
     CifakeError
         `broken` names a statistic that the experiment does not have; a preset has something that would be ignored
-        (moved images for a frozen backbone; these, or a share of the epochs, for the pretext).
+        (moved images for a frozen backbone; these, or a share of the epochs, for the pretext), or that a frozen
+        backbone can't have (coarse epochs, cutmix).
     """
 
     about: str
@@ -134,6 +146,11 @@ class Experiment(Architecture):
                 f"experiment has: {', '.join(self.statistics)}."
             )
         self._require_default(self.preset, ["shift"] if self.frozen else [])
+        if self.frozen and (self.preset.options.coarse_share or self.preset.options.cutmix):
+            raise CifakeError(
+                f"The preset {self.preset.name} has coarse epochs or cutmix, which need images, but a head on a frozen "
+                "backbone learns from features. Expected a preset without them."
+            )
         if self.start == "rotation":
             self._require_default(self.pretext, ["epochs_share", "shift"])
 
@@ -299,14 +316,14 @@ EXPERIMENTS = {
     ),
     "resnet50_strong_progressive": _changed(
         ROTATION,
-        "control: resnet50_strong with five of its nine epochs at half the width",
+        "control: resnet50_strong with coarse epochs first",
         start="pretrained",
         layout=Layout(enlarge=4),
         preset=PROGRESSIVE,
     ),
     "resnet50_strong_long": _changed(
         ROTATION,
-        "control: resnet50_strong for eighteen epochs, ten of them at half the width",
+        "control: resnet50_strong with coarse epochs first, and twice as many epochs",
         start="pretrained",
         layout=Layout(enlarge=4),
         preset=PROGRESSIVE_LONG,

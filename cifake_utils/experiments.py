@@ -103,7 +103,7 @@ def hyperparameters(name: str, profile: profiles.Profile) -> dict:
         epochs = profile.epochs_full
     else:
         epochs = profile.epochs_full + profile.epochs_pretext
-    settings["epochs"] = max(1, round(epochs * (preset.epochs_share or 1)))
+    settings["epochs"] = max(1, round(epochs * (1 if preset.epochs_share is None else preset.epochs_share)))
     if experiment.start == "rotation":
         settings["pretext"] = {"preset": experiment.pretext.name, "epochs": profile.epochs_pretext}
     if experiment.combined_loss is not None:

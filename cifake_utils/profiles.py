@@ -46,14 +46,16 @@ class Profile:
     pretrained : str
         ``"offline"`` (the backbone in ``assets/``) or ``"imagenet"``.
     epochs : int
-        Largest number of epochs for training a head. Early stopping may end the training sooner.
+        Largest number of epochs for training a head, of which a preset may ask for a share. Early stopping may end the
+        training sooner.
     cpu : bool
         Whether to compute on the CPU even if there is a GPU.
     epochs_full : int
         Epochs in which all layers learn to tell REAL from FAKE, after a pretext.
     epochs_pretext : int
         Epochs of the rotation pretext. A model without a pretext is trained for ``epochs_pretext + epochs_full``
-        epochs, so that all models whose layers all learn take the same number of steps.
+        epochs, so that models whose layers all learn take the same number of steps, unless their preset asks for a
+        share of these epochs.
     batch_size : int, optional
         Replaces the batch size of the preset where all layers learn. With few images, batches must be small to give
         enough steps.

@@ -114,6 +114,10 @@ class Options:
                 f"Images can be mixed in one way only. Found mixup={self.mixup} and cutmix={self.cutmix}; set one to 0."
             )
 
+    def coarse_epochs(self, epochs: int) -> int:
+        """Return how many of ``epochs``, which come first, are on maps of half the width."""
+        return int(self.coarse_share * epochs)
+
     def recipe(self) -> dict:
         """Return everything here that the result of a training depends on, as JSON types."""
         made_from = asdict(self) | ({"kept": "last epoch"} if self.patience is None else {})
@@ -207,8 +211,8 @@ def fit(
     CifakeError
         The loss, or at every scale the gradient, is not finite; the checkpoint is damaged; a `losses.CombinedLoss`
         gets labels other than 0 and 1; a batch has fewer than two images for each process; several processes share
-        batches and the loss has parameters of its own; a checkpoint is asked for, and the loss is a function without a
-        name of its own, such as a lambda.
+        batches, and the loss has parameters of its own or images are mixed; cutmix is asked for without images; a
+        checkpoint is asked for, and the loss is a function without a name of its own, such as a lambda.
     """
     run = _prepare(module, train, val, epochs, accelerator, options, seed, loss, checkpoint)
     history, done = run.history, len(run.history.val_loss)
@@ -225,7 +229,7 @@ def fit(
             torch.manual_seed(epoch_seed(seed, epoch))
             if options.coarse_share:
                 backbone: Any = module.backbone  # of a `models.Detector`
-                backbone.set_coarse(epoch < int(options.coarse_share * epochs))
+                backbone.set_coarse(epoch < options.coarse_epochs(epochs))
             steps = _train_epoch(run, epoch, bar)
             _validate(run, epoch, steps)
             bar.set_postfix(val_loss=f"{history.val_loss[-1]:.4f}", val_accuracy=f"{history.val_accuracy[-1]:.4f}")
@@ -334,6 +338,11 @@ def _prepare(
                 "Label smoothing, mixup and cutmix are for plain cross-entropy. Expected 0 for all three with a "
                 "CombinedLoss."
             )
+    if options.cutmix and train.inputs.ndim != 4:
+        raise CifakeError(
+            f"cutmix replaces squares of images. Found inputs of shape {tuple(train.inputs.shape)}. Expected images "
+            "(N, 3, H, W), or cutmix=0."
+        )
     own = loss.to(accelerator.device) if isinstance(loss, nn.Module) else nn.Module()
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [{"params": learning}, {"params": list(own.parameters()), "weight_decay": 0.0}]
@@ -348,7 +357,7 @@ def _prepare(
     key = _key(settings, module, loss, train, val) if checkpoint else ""
     model = module
     if processes > 1:
-        _require_shares(shares[0], loss)
+        _require_shares(shares[0], loss, options)
         if accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     model = accelerator.prepare(model)
@@ -370,7 +379,7 @@ def batch_norm_shares(accelerator: Accelerator) -> int:
     return 1 if accelerator.device.type == "cuda" else accelerator.num_processes
 
 
-def _require_shares(train: ImageBatches, loss: Loss) -> None:
+def _require_shares(train: ImageBatches, loss: Loss, options: Options) -> None:
     """Raise a `CifakeError` if the processes can't share batches."""
     if min(train.sizes()) < 2 * train.processes:
         raise CifakeError(
@@ -382,6 +391,11 @@ def _require_shares(train: ImageBatches, loss: Loss) -> None:
             f"{type(loss).__name__} compares the images of a whole batch and has parameters of its own, but "
             f"{train.processes} processes hold a share of each batch. Train on cached features (FeatureBatches), "
             "which every process gets in full, or start a single process."
+        )
+    if options.mixup or options.cutmix:
+        raise CifakeError(
+            f"{'mixup' if options.mixup else 'cutmix'} mixes the images of a whole batch in pairs, but "
+            f"{train.processes} processes hold a share of each batch. Start a single process, or set it to 0."
         )
 
 

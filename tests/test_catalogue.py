@@ -77,8 +77,29 @@ def test_a_preset_with_something_that_would_be_ignored_is_refused():
         dataclasses.replace(catalogue.ROTATION, pretext=catalogue.STRONG_HEAD)
     with pytest.raises(CifakeError, match="progressive has shift=2, which would be ignored"):
         dataclasses.replace(catalogue.FRACTAL, preset=catalogue.PROGRESSIVE)
+    with pytest.raises(CifakeError, match="progressive has coarse epochs or cutmix, which need images"):
+        dataclasses.replace(catalogue.FRACTAL, preset=dataclasses.replace(catalogue.PROGRESSIVE, shift=0))
     with pytest.raises(CifakeError, match="progressive has shift=2"):
         dataclasses.replace(catalogue.ROTATION, pretext=catalogue.PROGRESSIVE)
+
+
+def test_a_share_of_the_epochs_lengthens_the_training_but_not_its_pretext(monkeypatch):
+    profile = profiles.PROFILES["full"]
+    before = experiments.hyperparameters("resnet50_rotation", profile)
+    twice = dataclasses.replace(catalogue.STRONG, epochs_share=2.0)
+    monkeypatch.setitem(
+        catalogue.EXPERIMENTS, "resnet50_rotation", dataclasses.replace(catalogue.ROTATION, preset=twice)
+    )
+    after = experiments.hyperparameters("resnet50_rotation", profile)
+    assert (before["epochs"], after["epochs"]) == (profile.epochs_full, 2 * profile.epochs_full)
+    assert after["pretext"] == before["pretext"]
+    assert experiments.hyperparameters("resnet50_strong_long", profile)["epochs"] == 18
+
+
+@pytest.mark.parametrize("share", [0, -1.0])
+def test_a_share_of_the_epochs_is_above_zero(share):
+    with pytest.raises(CifakeError, match=f"strong has epochs_share={share}. Expected a number above 0"):
+        dataclasses.replace(catalogue.STRONG, epochs_share=share)
 
 
 def test_the_paper_has_five_models():

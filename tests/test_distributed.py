@@ -270,7 +270,11 @@ def test_shares_in_order_are_put_together_again(processes, monkeypatch):
 
 
 def test_what_cannot_be_shared_is_refused():
+    options = training.Options()
     with pytest.raises(CifakeError, match=r"a batch of 8 images for 5 processes.*fewer"):
-        training._require_shares(share_of(few_images(49, 0), 0, 5), None)
+        training._require_shares(share_of(few_images(49, 0), 0, 5), None, options)
     with pytest.raises(CifakeError, match=r"CombinedLoss compares .* 2 processes hold a share.*FeatureBatches"):
-        training._require_shares(share_of(few_images(49, 0), 0, 2), losses.CombinedLoss())
+        training._require_shares(share_of(few_images(49, 0), 0, 2), losses.CombinedLoss(), options)
+    for mixing in ({"mixup": 0.2}, {"cutmix": 1.0}):
+        with pytest.raises(CifakeError, match=f"{next(iter(mixing))} mixes the images of a whole batch"):
+            training._require_shares(share_of(few_images(48, 0), 0, 2), None, training.Options(**mixing))

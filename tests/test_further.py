@@ -57,9 +57,19 @@ def test_a_damaged_trial_is_named(tmp_path, suffix):
 
 def test_the_trials_that_the_lesson_speaks_of_are_there():
     assert {*further.INSIDE} - {"32 pixels, as they are"} <= {*MADE}
-    assert {*trials.TRIALS} == {*MADE}
+    assert {*trials.TRIALS} == {name.partition("#")[0] for name in MADE}
+    for name, trial in MADE.items():
+        assert trial.recipe == trials.settings(trials.TRIALS[name.partition("#")[0]])
     for name, layout in further.INSIDE.items():
         assert name not in MADE or MADE[name].layout == layout
+
+
+@pytest.mark.parametrize(("ending", "coarse"), [("", 0), (", progressive", 5)])
+def test_trials_with_images_enlarged_four_times_have_the_recipes_of_experiments(ending, coarse):
+    trial = trials.TRIALS[f"nine epochs, shifts, enlarged four times{ending}"]
+    experiment = catalogue.get(f"resnet50_strong{ending.replace(', ', '_')}")
+    assert (trial.options, trial.shift) == (experiment.preset.options, experiment.preset.shift)
+    assert trial.layout == experiment.layout and trial.options.coarse_epochs(trial.epochs) == coarse
 
 
 def test_a_trial_has_the_one_without_its_idea_as_control(perfect):
@@ -102,6 +112,9 @@ def test_table_and_bars_show_whatever_trials_there_are(perfect):
     axes, costs = further.bars(made).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 0.3])
     assert costs.lines[1].get_xdata()[0] == further.training_cost(perfect.layout, 3)
+    coarse = MADE["enlarged twice, progressive"]
+    _, costs = further.bars({coarse.name: coarse}).axes
+    assert costs.lines[1].get_xdata()[0] == further.training_cost(coarse.layout, 3, 2)
     alone = further.table({"worse": made["worse"]}).cells.loc["worse"]
     assert alone["control"] == "base" and alone["difference"] == "–"
     assert further.table().cells.index.tolist() == [*MADE]
@@ -178,6 +191,10 @@ def test_the_widget_shows_prices_and_what_was_measured():
     assert "No accuracy has been measured here." in further.render_cost("stem stride 1", 4, 9, "alone")[1]
     assert "3 of them at half" in further.render_cost("stem stride 1", 4, 9, "alone")[1]
     without = records.reference("resnet50_finetuned").details["val_without_mirror_average"]["accuracy"]
+    wide, progressive = (f"nine epochs, shifts, enlarged four times{ending}" for ending in ("", ", progressive"))
+    for coarse, name in ((0, wide), (5, progressive)):
+        found = further.measured(Layout(enlarge=4), 9, coarse, "mirror images")
+        assert name in found and len(found) == 2  # and the reference run of the same recipe
     found = further.measured(models.RESNET50, 9, 0, "alone")
     assert found["resnet50_finetuned-seed0"] == without and "nine epochs, shifts" in found
     assert not any(name.startswith("resnet50") for name in further.measured(models.RESNET50, 9, 0, [*further.VIEWS][2]))

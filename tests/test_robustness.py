@@ -160,11 +160,12 @@ def test_lesson_08_shows_every_generator_that_is_declared(tiles, monkeypatch):
 
 
 # Models with the paper's recipe as written only show what that recipe gives, and those with other floors how the floors
-# were chosen. The detector's answers are in its file.
+# were chosen. The detector's answers are in its file. The network of `resnet50_strong` was not asked before it was
+# gone: the two that differ from it in coarse epochs were.
 ASKED = [
     name
     for name in catalogue.EXPERIMENTS
-    if records.references(name) and not name.endswith(("_as_written", "_floors", "_embedded"))
+    if records.references(name) and not name.endswith(("_as_written", "_floors", "_embedded", "_strong"))
 ]
 
 

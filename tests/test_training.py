@@ -4,6 +4,7 @@ import os
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -296,12 +297,12 @@ def test_smoothing_and_mixing_change_the_training_loss_as_their_formulas_say():
     expected = -(0.7 * log_p[rows, labels] + 0.3 * log_p[rows, labels.flip(0)]).mean()
     assert torch.isclose(found, expected, rtol=1e-4)
     cut = types.SimpleNamespace(model=module, options=training.Options(cutmix=1.0), **settings)
-    found = training._loss(cut, inputs, labels, (0.75, 0.5, 0.25))[0]
-    pasted = inputs.clone()  # a square of half the width, whose middle is 16 rows down and 8 columns to the right
-    pasted[:, :, 8:24, 0:16] = inputs.flip(0)[:, :, 8:24, 0:16]
+    found = training._loss(cut, inputs, labels, (0.75, 0.0, 0.25))[0]
+    pasted = inputs.clone()  # of a square with half the width, the lower half lies inside
+    pasted[:, :, 0:8, 0:16] = inputs.flip(0)[:, :, 0:8, 0:16]
     assert torch.equal(module.inputs, pasted)
     log_p = module(pasted).log_softmax(1)
-    expected = -(0.75 * log_p[rows, labels] + 0.25 * log_p[rows, labels.flip(0)]).mean()
+    expected = -(0.875 * log_p[rows, labels] + 0.125 * log_p[rows, labels.flip(0)]).mean()
     assert torch.isclose(found, expected, rtol=1e-4)
 
 
@@ -310,15 +311,50 @@ def test_how_images_are_mixed_depends_on_seed_and_epoch_alone(options):
     run = types.SimpleNamespace(train=few_images(160, 0), seed=0, options=training.Options(**options))
     mixes = training._mixes(run, 3)
     assert len({*mixes}) == len(run.train) > 1 and all(0 <= number <= 1 for mix in mixes for number in mix)
+    assert all(row != column for _, row, column in mixes)
+    (parameter,) = options.values()
+    run.train = range(4000)
+    shares = np.array(training._mixes(run, 3))[:, 0]
+    assert shares.var() == pytest.approx(1 / (8 * parameter + 4), rel=0.05)  # of a Beta distribution
+    run.train = few_images(160, 0)
     assert mixes == training._mixes(run, 3) != training._mixes(run, 4)
     run.options = training.Options()
     assert {*training._mixes(run, 3)} == {(1.0, 0.0, 0.0)}
 
 
+@pytest.mark.parametrize("option", ["mixup", "cutmix"])
+def test_a_training_sees_mixed_images(option):
+    seen = []
+
+    class Watched(Small):
+        def forward(self, inputs):
+            seen.append(inputs)
+            return super().forward(inputs)
+
+    module, train = Watched(), few_images(16, 0)
+    options = training.Options(**{option: 1.0})
+    training.fit(module, train, few_images(8, 1), epochs=1, accelerator=SAMPLE.accelerator(), options=options)
+    run = types.SimpleNamespace(train=train, seed=0, options=options)
+    steps = zip(seen, training._mixes(run, 0), train.shuffled(0, 0), strict=False)  # validation comes after them
+    for inputs, mix, (plain, _) in steps:
+        share = mix[0]
+        mixed = share * plain + (1 - share) * plain.flip(0)
+        assert torch.equal(inputs, training.cutmix(plain, plain.flip(0), *mix)[0] if option == "cutmix" else mixed)
+        assert not torch.equal(inputs, plain)
+
+
+def test_features_have_no_squares():
+    features = batches.FeatureBatches(torch.zeros(16, 2, 8), torch.arange(16) % 2, 8)
+    options = training.Options(cutmix=1.0)
+    with pytest.raises(CifakeError, match=r"cutmix replaces squares of images\. Found inputs of shape \(16, 2, 8\)"):
+        training.fit(nn.Linear(8, 2), features, features, epochs=1, accelerator=SAMPLE.accelerator(), options=options)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 48)], ids=str)
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.5, 0.9), (1.0, 0.3)])
 @pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
-def test_cutmix_says_which_share_of_the_pixels_it_has_kept(share, place):
-    white, black = torch.ones(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
+def test_cutmix_says_which_share_of_the_pixels_it_has_kept(share, place, size):
+    white, black = torch.ones(2, 3, *size), torch.zeros(2, 3, *size)
     mixed, kept = training.cutmix(white, black, share, *place)
     assert mixed.mean().item() == pytest.approx(kept) and kept >= share - 0.05
     assert white.all()  # its input is unchanged

@@ -21,6 +21,7 @@ from cifake_utils.lessons import comparison, widgets
 from cifake_utils.lessons.tables import Table
 from cifake_utils.models import RESNET50, Layout
 from cifake_utils.support import verified
+from cifake_utils.training import Options
 
 with needs("lessons"):
     import ipywidgets
@@ -84,7 +85,8 @@ class Trial:
     @property
     def coarse(self) -> int:
         """Number of the first epochs that are on maps of half the width."""
-        return int(self.recipe["options"].get("coarse_share", 0) * self.epochs)
+        share = self.recipe["options"].get("coarse_share", 0.0)
+        return Options(coarse_share=share, patience=None).coarse_epochs(self.epochs)
 
     def correct(self, average: str = "mirror images") -> np.ndarray:
         """Return which validation images it labels correctly: bool (N,)."""
@@ -424,7 +426,7 @@ def measured(layout: Layout, epochs: int, coarse: int, average: str) -> dict[str
         experiment = catalogue.get(name)
         for run in records.references(name):
             whole = run.hyperparameters["epochs"]
-            same = experiment.layout, whole, int(experiment.preset.options.coarse_share * whole)
+            same = experiment.layout, whole, experiment.preset.options.coarse_epochs(whole)
             if same != (layout, epochs, coarse) or average == "mirror images and shifts":
                 continue
             scores = run.metrics["val"] if average == "mirror images" else run.details["val_without_mirror_average"]
