@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cifake_utils import CifakeError, experiments, fractal, profiles
+from cifake_utils import CifakeError, experiments, fractal, profiles, training
 from tests import gpu
 
 SAMPLE = profiles.PROFILES["sample"]
@@ -133,5 +133,12 @@ def test_the_comparison_with_a_gpu_finds_no_difference_on_a_cpu(few, runs, tmp_p
     through, stopped = gpu.curves_of_a_stopped_training(tmp_path)
     assert len(through) == 3 and through == stopped
     assert gpu.difference_of_dimensions(torch.device("cpu")) == 0
-    assert gpu.report({"one": (0.0, 0.0), "two": (0.2, 0.1), "three": (float("nan"), 1.0)}) == 2
+    found = ((0.0, 0.0), (0.2, 0.1), (float("nan"), 1.0))
+    assert [gpu.report("a difference", *values) for values in found] == [False, True, True]
     assert [line[:3] for line in capsys.readouterr().out.splitlines()[-3:]] == ["ok ", "BAD", "BAD"]
+
+
+def test_the_comparison_with_a_gpu_notices_a_checkpoint_that_is_not_used(few, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(training._Run, "restore", lambda *_: None)
+    with pytest.raises(RuntimeError, match="went on for 3 epochs"):
+        gpu.curves_of_a_stopped_training(tmp_path)

@@ -18,7 +18,7 @@ LESSON = series.NOTEBOOKS / "09_go_further.ipynb"
 GIVEN = {
     *("224", "128", "20,000", "80,000", "3.5", "0.998", "500", "95"),
     *("0.9787", "0.9877", "0.9930"),  # of the model cards
-    *("100", "200", "11", "0.1", "1/6", "0.05"),
+    *("100", "105", "200", "11", "0.1", "1/6", "0.05"),
     "1,875",  # steps of three epochs, 80,000 images in batches of 128
     *("2016", "2018", "2019", "2021"),
     "0.9774",  # of finetuned, compared below
