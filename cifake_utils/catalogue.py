@@ -192,6 +192,14 @@ def _changed(model: Experiment, about: str, **changes) -> Experiment:
     return replace(model, about=about, paper=None, **changes)
 
 
+ENLARGED = _changed(
+    ROTATION,
+    "beyond the paper: ImageNet weights fine-tuned on images enlarged four times",
+    start="pretrained",
+    layout=Layout(enlarge=4),
+    preset=FULL_WIDTH,
+)
+
 EXPERIMENTS = {
     "resnet50_scratch": SCRATCH,
     "resnet50_transfer": TRANSFER,
@@ -307,25 +315,15 @@ EXPERIMENTS = {
         combined_loss={"floors": (0.9, 0.05, 0.025)},
     ),
     # How far does a ResNet50 get on these images?
-    "resnet50_strong": _changed(
-        ROTATION,
-        "beyond the paper: ImageNet weights fine-tuned on images enlarged four times",
-        start="pretrained",
-        layout=Layout(enlarge=4),
-        preset=FULL_WIDTH,
-    ),
+    "resnet50_strong": ENLARGED,
     "resnet50_strong_progressive": _changed(
-        ROTATION,
+        ENLARGED,
         "control: resnet50_strong with coarse epochs first",
-        start="pretrained",
-        layout=Layout(enlarge=4),
         preset=PROGRESSIVE,
     ),
     "resnet50_strong_long": _changed(
-        ROTATION,
+        ENLARGED,
         "control: resnet50_strong with coarse epochs first, and twice as many epochs",
-        start="pretrained",
-        layout=Layout(enlarge=4),
         preset=PROGRESSIVE_LONG,
     ),
     "resnet50_embedded": _changed(

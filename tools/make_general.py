@@ -46,9 +46,10 @@ from cifake_utils import (
     models,
     profiles,
     records,
+    training,
     weights,
 )
-from cifake_utils.batches import normalise
+from cifake_utils.batches import ImageBatches
 from cifake_utils.lessons import robustness, unseen, zoo
 from cifake_utils.lessons.unseen import AGAIN, ALONE, CIFAKE, KINDS, PHOTOGRAPHS, RENDERINGS, SUBSETS, TWINS, WAYS
 from cifake_utils.support import progress, verified
@@ -571,14 +572,10 @@ def write_head(settings: Settings, recipe: dict, seconds: float) -> None:
     zoo.write_sums(general.FILE.parent, "*.npz", "*.safetensors")
 
 
-@torch.inference_mode()
 def ask_detector(model: models.Detector, images: torch.Tensor) -> np.ndarray:
     """Return P(FAKE) of images, the mean over each image and its mirror image: float32 (N,)."""
-    answers = []
-    for part in images.split(50):
-        sides = [model(normalise(side)).softmax(1)[:, 1] for side in (part, part.flip(3))]
-        answers.append((sides[0] + sides[1]) / 2)
-    return torch.cat(answers).numpy()
+    batches = ImageBatches(images, torch.zeros(len(images)), 50)
+    return (training.predict(model, batches) + training.predict(model, batches, mirrored=True)) / 2
 
 
 def ask_alone(name: str, file: Path | None) -> None:

@@ -270,7 +270,7 @@ class Priced:
 
 
 STRONG = ("resnet50_strong", "resnet50_strong_progressive", "resnet50_strong_long")
-OURS = ("resnet50_transfer", "resnet50_scratch", "resnet50_finetuned", "resnet50_embedded", STRONG[0])
+OURS = ("resnet50_transfer", "resnet50_scratch", "resnet50_finetuned", "resnet50_embedded", "resnet50_strong")
 
 
 def priced() -> list[Priced]:
